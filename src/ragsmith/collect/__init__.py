@@ -1,0 +1,1 @@
+"""Documents, passages and splits: everything between a source and the first table of passages."""

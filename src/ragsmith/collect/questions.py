@@ -1,0 +1,103 @@
+"""Questions written by hand, each with the passages that answer it: the gold that everything is judged by."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+GOLD_COLUMNS = ["query_id", "text", "passage_ids", "answers", "document_ids"]
+SAMPLE_QUESTIONS = Path(__file__).with_name("sample_questions.jsonl")
+
+
+@dataclass(frozen=True)
+class Question:
+    """One line of a file of questions.
+
+    Attributes:
+        text: the question as asked.
+        passages: what answers it: titles of passages (the last part of the title is enough).
+        answers: the accepted short answers; the names of the passages when the file gives none.
+        where: file and line, for messages.
+    """
+
+    text: str
+    passages: tuple[str, ...]
+    answers: tuple[str, ...]
+    where: str
+
+
+def read_questions(path: Path) -> list[Question]:
+    """Read a JSONL file of `{"query": …, "passages": […], "answers": […]}` (answers may be left out).
+
+    Raises:
+        ValueError: a line is no such record, or a question occurs twice; all faults are listed (the first 20).
+    """
+    questions, faults, seen = [], [], set()
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        where = f"{path.name}:{number}"
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            faults.append(f"{where}: not JSON ({error})")
+            continue
+        if not isinstance(record, dict) or not isinstance(record.get("query"), str) or not record["query"].strip():
+            faults.append(f"{where}: needs a question under 'query'")
+            continue
+        lists = [record.get(name, []) for name in ("passages", "answers")]
+        if not all(
+            isinstance(items, list) and all(isinstance(item, str) and item for item in items) for items in lists
+        ):
+            faults.append(f"{where}: 'passages' and 'answers' are lists of strings")
+        elif not lists[0]:
+            faults.append(f"{where}: needs at least one entry in 'passages'")
+        elif record["query"].casefold() in seen:
+            faults.append(f"{where}: asked before: {record['query']!r}")
+        else:
+            names = tuple(lists[1]) or tuple(lists[0])
+            questions.append(Question(record["query"].strip(), tuple(lists[0]), names, where))
+        seen.add(record["query"].casefold())
+    if faults:
+        shown = "\n  ".join(faults[:20])
+        raise ValueError(f"{path} has {len(faults)} faults:\n  {shown}")
+    return questions
+
+
+def resolve_questions(questions: list[Question], passages: pd.DataFrame) -> tuple[pd.DataFrame, list[dict[str, str]]]:
+    """Find the passages that the questions name.
+
+    A name stands for the passages whose title is it or ends in it (" > name"); of a long section, all pieces.
+
+    Args:
+        questions: from `read_questions`.
+        passages: passage_id, document_id, title.
+    Returns:
+        query_id, text, passage_ids, answers, document_ids, one row per question of which something was found; and the
+        names that were not found, as {"question", "passage", "where"} rows (another Python version lacks some).
+    """
+    by_name: dict[str, list[tuple[str, str]]] = {}
+    for row in passages.itertuples(index=False):
+        for name in {row.title, row.title.rpartition(" > ")[2]}:
+            by_name.setdefault(name, []).append((row.passage_id, row.document_id))
+    rows, missing = [], []
+    for question in questions:
+        found = [hit for name in question.passages for hit in by_name.get(name, [])]
+        missing += [
+            {"question": question.text, "passage": name, "where": question.where}
+            for name in question.passages
+            if name not in by_name
+        ]
+        if found:
+            rows.append(
+                {
+                    "query_id": "g-" + hashlib.sha256(question.text.encode()).hexdigest()[:12],
+                    "text": question.text,
+                    "passage_ids": list(dict.fromkeys(passage_id for passage_id, _ in found)),
+                    "answers": list(question.answers),
+                    "document_ids": sorted({document_id for _, document_id in found}),
+                }
+            )
+    return pd.DataFrame(rows, columns=GOLD_COLUMNS), missing

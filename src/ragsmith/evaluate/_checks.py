@@ -1,0 +1,29 @@
+"""Small checks and error texts that the modules of this package share."""
+
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+
+def some(values: Iterable[object], limit: int = 3) -> str:
+    """Quote the first `limit` values and count the rest, so that an error text stays short."""
+    found = list(values)
+    rest = f" and {len(found) - limit} more" if len(found) > limit else ""
+    return ", ".join(repr(value) for value in found[:limit]) + rest
+
+
+def require_columns(table: pd.DataFrame, name: str, columns: Sequence[str]) -> None:
+    """Check that a table has the columns it is documented to have.
+
+    Raises:
+        ValueError: a column is missing; names the table, what is missing and what is there.
+    """
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise ValueError(f"Table {name} lacks column {some(missing)}; it has {some(table.columns, limit=20)}.")
+
+
+def repeated(table: pd.DataFrame, keys: Sequence[str]) -> list[tuple[object, ...]]:
+    """Key tuples that stand in more than one row, each once, in order of appearance."""
+    doubles = table.loc[table.duplicated(list(keys)), list(keys)].drop_duplicates()
+    return [tuple(row) for row in doubles.itertuples(index=False)]

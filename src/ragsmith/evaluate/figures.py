@@ -1,0 +1,111 @@
+"""Plotly figures of an evaluation, as Kedro-Viz previews them."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ragsmith.evaluate.headline import metric_label
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+# Okabe and Ito (2008): told apart with every common colour blindness, and in grey by lightness.
+_SYSTEM_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
+# Ordered, so from dark to light (viridis, also safe in grey); grey stands for absence.
+_BUCKET_COLOURS = {"1": "#440154", "2": "#3b528b", "3": "#21918c", "4–10": "#5ec962", "not found": "#b8b8b8"}
+BUCKETS = tuple(_BUCKET_COLOURS)
+
+
+def rank_distribution(per_query: pd.DataFrame) -> pd.DataFrame:
+    """Count at which rank each system has its first right passage.
+
+    Args:
+        per_query: a column rank_<system> (nullable int, 1 is best) for each system.
+    Returns:
+        system, bucket ("1", "2", "3", "4–10", "not found": missing or below 10), queries (count), share (0 to 1);
+        every bucket of every system, in order.
+    Raises:
+        ValueError: no column begins with rank_, or there are no rows.
+    """
+    columns = [column for column in per_query.columns if column.startswith("rank_")]
+    if not columns or per_query.empty:
+        raise ValueError("Ranks need at least one query and one column named rank_<system>, such as rank_bm25.")
+    rows = []
+    for column in columns:
+        ranks = per_query[column].astype("Float64").fillna(float("inf")).to_numpy(dtype=float)
+        buckets = pd.cut(ranks, [0, 1, 2, 3, 10, float("inf")], labels=list(BUCKETS))
+        counts = pd.Series(buckets).value_counts()
+        for bucket in BUCKETS:
+            count = int(counts[bucket])
+            rows.append((column.removeprefix("rank_"), bucket, count, count / len(per_query)))
+    return pd.DataFrame(rows, columns=["system", "bucket", "queries", "share"])
+
+
+def retrieval_figure(metrics: Mapping[str, Any]) -> "Figure":
+    """Bars of each retrieval metric by system, with 95 % intervals.
+
+    Args:
+        metrics: as `summarise` returns them.
+    """
+    from plotly import graph_objects
+
+    figure = graph_objects.Figure()
+    for position, (system, by_metric) in enumerate(metrics["retrieval"].items()):
+        means = [value["mean"] for value in by_metric.values()]
+        lows, highs = zip(*(value["ci95"] for value in by_metric.values()), strict=True)
+        figure.add_bar(
+            name=system,
+            x=[metric_label(name) for name in by_metric],
+            y=means,
+            marker_color=_SYSTEM_COLOURS[position % len(_SYSTEM_COLOURS)],
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": [high - mean for high, mean in zip(highs, means, strict=True)],
+                "arrayminus": [mean - low for low, mean in zip(lows, means, strict=True)],
+            },
+        )
+    figure.update_layout(
+        title=f"Retrieval on {metrics['queries']['test']:,} test queries, with 95 % intervals",
+        xaxis_title="Metric",
+        yaxis={"title": "Mean over queries", "range": [0, 1]},
+        legend_title="System",
+        barmode="group",
+        template="plotly_white",
+    )
+    return figure
+
+
+def rank_figure(per_query: pd.DataFrame) -> "Figure":
+    """Stacked bars: at which rank each system has its first right passage.
+
+    Args:
+        per_query: as in `rank_distribution`.
+    Raises:
+        ValueError: as in `rank_distribution`.
+    """
+    from plotly import graph_objects
+
+    counts = rank_distribution(per_query)
+    figure = graph_objects.Figure()
+    for bucket, colour in _BUCKET_COLOURS.items():
+        rows = counts[counts["bucket"] == bucket]
+        figure.add_bar(
+            name=bucket,
+            y=rows["system"].tolist(),
+            x=(100 * rows["share"]).tolist(),
+            customdata=rows["queries"].tolist(),
+            hovertemplate="%{y}: %{customdata} queries (%{x:.1f} %)",
+            orientation="h",
+            marker_color=colour,
+        )
+    figure.update_layout(
+        title="Rank of the first right passage (not found: not among the first 10)",
+        xaxis={"title": "Share of test queries (%)", "range": [0, 100]},
+        yaxis={"title": "System", "autorange": "reversed"},
+        legend={"title": "Rank", "traceorder": "normal"},
+        barmode="stack",
+        template="plotly_white",
+    )
+    return figure

@@ -1,0 +1,1 @@
+"""Training: the one loop, the losses, the batches, checkpoints that resume exactly, and the gate."""

@@ -1,0 +1,116 @@
+"""The state of a training run, whole or not there: weights, optimizer, place, best so far."""
+
+import json
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ragsmith.store import is_complete, publish_directory, publish_file
+
+if TYPE_CHECKING:
+    import torch
+
+CHECKPOINT = "checkpoint"
+BEST = "best.safetensors"
+
+
+@dataclass
+class TrainingState:
+    """Where a run stands.
+
+    Attributes:
+        identity: hash of everything that decides its outcome; another run's state is never continued.
+        step: optimizer steps done.
+        best_score, best_step: the best dev score so far and where; step 0 is the model before training.
+        stale: evaluations since then.
+        finished: no step is left, or patience ran out.
+        scores: dev score by step.
+    """
+
+    identity: str
+    step: int = 0
+    best_score: float = float("-inf")
+    best_step: int = 0
+    stale: int = 0
+    finished: bool = False
+    scores: dict[int, float] = field(default_factory=dict)
+
+
+class Checkpoints:
+    """Saves and restores a run in a work folder.
+
+    Args:
+        folder: of this run alone; what another run left there is removed.
+        identity: see `TrainingState`.
+    """
+
+    def __init__(self, folder: Path, identity: str) -> None:
+        self.folder = folder
+        self.identity = identity
+
+    def resume(self, module: "torch.nn.Module", optimizer: "torch.optim.Optimizer") -> TrainingState:
+        """Load the last checkpoint into module and optimizer; a new state when there is none of this run."""
+        from safetensors.torch import load_file
+
+        place = self.folder / CHECKPOINT
+        if is_complete(place):
+            values = json.loads((place / "state.json").read_text("utf-8"))
+            if values["identity"] == self.identity:
+                values["scores"] = {int(step): score for step, score in values["scores"].items()}
+                module.load_state_dict(load_file(place / "model.safetensors"))
+                load_optimizer(optimizer, load_file(place / "optimizer.safetensors"))
+                return TrainingState(**values)
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+        self.folder.mkdir(parents=True)
+        return TrainingState(self.identity)
+
+    def save(self, module: "torch.nn.Module", optimizer: "torch.optim.Optimizer", state: TrainingState) -> None:
+        """Publish the whole state in one rename."""
+        from safetensors.torch import save_file
+
+        def write(staging: Path) -> None:
+            save_file(weights(module), staging / "model.safetensors")
+            save_file(optimizer_tensors(optimizer), staging / "optimizer.safetensors")
+            (staging / "state.json").write_text(json.dumps(asdict(state)), "utf-8")
+
+        publish_directory(self.folder / CHECKPOINT, write)
+
+    def save_best(self, module: "torch.nn.Module") -> None:
+        """Publish the weights as the best so far."""
+        from safetensors.torch import save_file
+
+        publish_file(self.folder / BEST, lambda staging: save_file(weights(module), staging))
+
+    def best(self) -> "dict[str, torch.Tensor] | None":
+        """The best weights, or None when the model before training was never beaten."""
+        from safetensors.torch import load_file
+
+        place = self.folder / BEST
+        return load_file(place) if is_complete(place) else None
+
+
+def weights(module: "torch.nn.Module") -> "dict[str, torch.Tensor]":
+    """A copy of the state dict in which no two tensors share memory, as safetensors wants it."""
+    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in module.state_dict().items()}
+
+
+def optimizer_tensors(optimizer: "torch.optim.Optimizer") -> "dict[str, torch.Tensor]":
+    """The optimizer's state as flat named tensors: torch.save would need pickle."""
+    import torch
+
+    return {
+        f"{number}.{name}": value.detach().cpu().clone() if isinstance(value, torch.Tensor) else torch.tensor(value)
+        for number, values in optimizer.state_dict()["state"].items()
+        for name, value in values.items()
+    }
+
+
+def load_optimizer(optimizer: "torch.optim.Optimizer", tensors: "dict[str, torch.Tensor]") -> None:
+    """The inverse of `optimizer_tensors`; the learning rates and groups stay as they are."""
+    states: dict[int, dict[str, Any]] = {}
+    for key, value in tensors.items():
+        number, _, name = key.partition(".")
+        states.setdefault(int(number), {})[name] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": states})

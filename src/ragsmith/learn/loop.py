@@ -1,0 +1,222 @@
+"""The one training loop, for retriever and readers: set up, check, fit, validate, keep the best."""
+
+import json
+import logging
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ragsmith.compute.device import Machine
+from ragsmith.compute.progress import progress
+from ragsmith.learn.checkpoints import Checkpoints, TrainingState
+from ragsmith.store import hash_json
+
+if TYPE_CHECKING:
+    import torch
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """How long and how fast to train.
+
+    Attributes:
+        epochs: passes over the data.
+        learning_rate: peak of the schedule (linear warm-up, then cosine to zero).
+        warmup: share of all steps, 0 to 1.
+        weight_decay: of AdamW, not applied to biases and norms.
+        clip: largest norm of the gradient.
+        evaluations: dev evaluations per epoch.
+        patience: evaluations without a gain after which training stops.
+        min_delta: a smaller gain does not count.
+        checkpoint_seconds: at most this much work is lost to `kill -9`.
+        seed: decides order and dropout.
+    """
+
+    epochs: int
+    learning_rate: float
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    evaluations: int = 2
+    patience: int = 3
+    min_delta: float = 0.0
+    checkpoint_seconds: float = 60.0
+    seed: int = 0
+
+
+class Task(Protocol):
+    """What the loop trains. Batches depend on epoch and number alone, so that a resumed run sees the same ones."""
+
+    module: "torch.nn.Module"
+    metric: str
+    batches_per_epoch: int
+
+    def identity(self) -> str:
+        """Hash of the data, the base weights and all settings of the task."""
+
+    def loss(self, epoch: int, number: int) -> "tuple[torch.Tensor, dict[str, float]]":
+        """Loss of one batch, and figures to log."""
+
+    def evaluate(self) -> float:
+        """The dev score, higher is better, of the weights as they are."""
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What `fit` leaves: the module holds the last weights, `checkpoints` the best.
+
+    Attributes:
+        state: place, best score and all dev scores; step 0 is the model before training.
+        log: JSONL, one object per step and evaluation.
+        tensorboard: event files.
+    """
+
+    state: TrainingState
+    checkpoints: Checkpoints
+    log: Path
+    tensorboard: Path
+
+
+def fit(task: Task, settings: LoopSettings, machine: Machine, work: Path, label: str) -> FitResult:
+    """Train until the epochs are done or dev stops gaining; continue where a killed run of the same identity stood.
+
+    A resumed run gives the same losses and weights as an undisturbed one: order and dropout are functions of seed,
+    epoch and step, and weights and optimizer are restored bit by bit.
+
+    Args:
+        task: module, batches and dev score.
+        settings: length and speed.
+        machine: device and precision.
+        work: folder of this run alone, kept until the next one.
+        label: for progress and log.
+    Raises:
+        ValueError: the task has no batch.
+        FloatingPointError: the loss is not finite; the last checkpoint is kept.
+    """
+    import torch
+
+    if task.batches_per_epoch < 1:
+        raise ValueError(f"{label}: there is no whole batch to train on. Lower batch_size or add data.")
+    total = settings.epochs * task.batches_per_epoch
+    every = max(1, task.batches_per_epoch // settings.evaluations)
+    identity = hash_json({"task": task.identity(), "settings": asdict(settings), "machine": asdict(machine)})
+    optimizer = make_optimizer(task.module, settings)
+    checkpoints = Checkpoints(work, identity)
+    state = checkpoints.resume(task.module, optimizer)
+    if state.step:
+        logger.info("%s: resumed at step %d of %d", label, state.step, total)
+    with run_log(work, state.step) as record, progress(label, total) as advance:
+        advance(state.step)
+        if not state.scores:
+            note_score(task, state, settings, checkpoints, record, label)
+        saved = time.monotonic()
+        while not state.finished:
+            epoch, number = divmod(state.step, task.batches_per_epoch)
+            figures = train_step(task, optimizer, settings, machine, epoch, number, total)
+            state.step += 1
+            record("train", state.step, figures)
+            advance(1)
+            at_end = state.step == total
+            evaluated = at_end or state.step % every == 0
+            if evaluated:
+                note_score(task, state, settings, checkpoints, record, label)
+                state.finished = at_end or state.stale >= settings.patience
+            if evaluated or time.monotonic() - saved > settings.checkpoint_seconds:
+                checkpoints.save(task.module, optimizer, state)
+                saved = time.monotonic()
+    return FitResult(state, checkpoints, work / "log.jsonl", work / "tensorboard")
+
+
+def train_step(
+    task: Task,
+    optimizer: "torch.optim.Optimizer",
+    settings: LoopSettings,
+    machine: Machine,
+    epoch: int,
+    number: int,
+    total: int,
+) -> dict[str, float]:
+    """One optimizer step; returns its figures."""
+    import torch
+
+    step = epoch * task.batches_per_epoch + number
+    # Dropout is a function of seed and step: nothing of the generator needs saving.
+    machine.seed(settings.seed * 1_000_003 + step)
+    task.module.train()
+    rate = settings.learning_rate * schedule(step, total, settings.warmup)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.zero_grad(set_to_none=True)
+    loss, figures = task.loss(epoch, number)
+    if not math.isfinite(loss.item()):
+        raise FloatingPointError(
+            f"The loss is {loss.item()} at step {step}. Lower learning_rate, or set precision to fp32 in globals.yml."
+        )
+    loss.backward()  # type: ignore[no-untyped-call]
+    norm = torch.nn.utils.clip_grad_norm_(task.module.parameters(), settings.clip)
+    optimizer.step()
+    return {"loss": loss.item(), "learning_rate": rate, "gradient_norm": float(norm), **figures}
+
+
+def note_score(
+    task: Task, state: TrainingState, settings: LoopSettings, checkpoints: Checkpoints, record: Any, label: str
+) -> None:
+    """Evaluate on dev and keep the weights if they are the best so far."""
+    task.module.eval()
+    score = task.evaluate()
+    state.scores[state.step] = score
+    record("dev", state.step, {task.metric: score})
+    gained = score > state.best_score + settings.min_delta if state.step else True
+    logger.info("%s: step %d, dev %s %.4f%s", label, state.step, task.metric, score, " (best)" if gained else "")
+    if gained:
+        state.best_score, state.best_step, state.stale = score, state.step, 0
+        if state.step:
+            checkpoints.save_best(task.module)
+    else:
+        state.stale += 1
+
+
+def schedule(step: int, total: int, warmup: float) -> float:
+    """Share of the peak learning rate at a step: linear warm-up, then a half cosine to zero."""
+    rising = max(1, round(total * warmup))
+    if step < rising:
+        return (step + 1) / rising
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, total - rising)))
+
+
+def make_optimizer(module: "torch.nn.Module", settings: LoopSettings) -> "torch.optim.Optimizer":
+    """AdamW (Loshchilov and Hutter 2019); vectors (biases, norms) are not decayed."""
+    import torch
+
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate)
+
+
+@contextmanager
+def run_log(work: Path, step: int) -> Iterator[Any]:
+    """Log figures as JSONL and for TensorBoard; lines after `step`, which a killed run left, are dropped."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    path = work / "log.jsonl"
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+    path.write_text("".join(line + "\n" for line in kept), "utf-8")
+    with path.open("a", encoding="utf-8") as file, SummaryWriter(str(work / "tensorboard"), purge_step=step + 1) as board:
+
+        def record(kind: str, at: int, figures: dict[str, float]) -> None:
+            file.write(json.dumps({"kind": kind, "step": at, **figures}) + "\n")
+            file.flush()
+            for name, value in figures.items():
+                board.add_scalar(f"{kind}/{name}", value, at)
+
+        yield record

@@ -1,0 +1,38 @@
+"""Which way of searching is best on dev."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ragsmith.learn.ranking import ndcg
+from ragsmith.retrieve.encoder import Encoder
+from ragsmith.retrieve.index import DenseIndex
+from ragsmith.retrieve.search import Mode, Searcher
+
+
+def best_mode(
+    retriever: Path, index: Path, queries: pd.DataFrame, qrels: pd.DataFrame, passages: pd.DataFrame
+) -> dict[str, Any]:
+    """Dense or hybrid, by nDCG@10 of dev questions over all passages; dense at a tie.
+
+    Args:
+        retriever, index: the model and its index.
+        queries: query_id, text: dev questions.
+        qrels: query_id, passage_id, grade.
+        passages: passage_id, title, text.
+    Returns:
+        {"mode": …, "ndcg@10": {mode: score}}.
+    """
+    right = qrels[(qrels["grade"] > 0) & qrels["query_id"].isin(queries["query_id"])]
+    relevant = right.groupby("query_id")["passage_id"].agg(set)
+    judged = queries[queries["query_id"].isin(relevant.index)]
+    searcher = Searcher(Encoder.load(retriever), DenseIndex.load(index), passages)
+    scores: dict[Mode, float] = {}
+    modes: tuple[Mode, ...] = ("dense", "hybrid")
+    for mode in modes:
+        run = searcher.run(judged["query_id"].tolist(), judged["text"].tolist(), 10, mode)
+        found = run.sort_values("rank").groupby("query_id")["passage_id"].agg(list)
+        ranked = [found.get(query_id, []) for query_id in judged["query_id"]]
+        scores[mode] = ndcg(ranked, [relevant[query_id] for query_id in judged["query_id"]])
+    return {"mode": max(scores, key=lambda mode: scores[mode]), "ndcg@10": scores}

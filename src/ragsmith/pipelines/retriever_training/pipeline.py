@@ -1,0 +1,35 @@
+"""Wiring of retriever_training."""
+
+from kedro.pipeline import Node, Pipeline
+
+from ragsmith.pipelines.retriever_training.nodes import choose_search, index_tuned, plot_training, train
+
+
+def create_pipeline() -> Pipeline:
+    """Mined queries → tuned retriever, gate, index → how to search."""
+    return Pipeline(
+        [
+            Node(
+                train,
+                [
+                    "base_encoder",
+                    "base_index",
+                    "queries",
+                    "qrels",
+                    "mined",
+                    "passages",
+                    "params:retriever_training",
+                    "params:compute",
+                    "retriever_work",
+                ],
+                ["retriever", "retriever_report", "retriever_log"],
+                name="train_retriever",
+            ),
+            Node(plot_training, "retriever_log", "retriever_plot", name="plot_retriever_training"),
+            Node(index_tuned, ["retriever", "passages", "params:compute", "index_work"], "index", name="index_tuned"),
+            Node(
+                choose_search, ["retriever", "index", "queries", "qrels", "passages"], "search_choice", name="choose_search"
+            ),
+        ],
+        tags=["retriever_training"],
+    )

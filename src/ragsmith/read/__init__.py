@@ -1,0 +1,1 @@
+"""Readers: from a question and retrieved passages to an answer."""

@@ -1,0 +1,93 @@
+"""Questions with what was retrieved for them, as the reader trains on and is judged by."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from ragsmith.read.extractive import ReadingPassage
+from ragsmith.read.training import ReadingExample
+from ragsmith.retrieve.passage_text import passage_inputs
+
+
+def reading_examples(
+    queries: pd.DataFrame,
+    run: pd.DataFrame,
+    passages: pd.DataFrame,
+    qrels: pd.DataFrame,
+    answers: pd.DataFrame,
+    k: int,
+) -> list[ReadingExample]:
+    """The first k passages of each question, with its accepted answers.
+
+    Args:
+        queries: query_id, text.
+        run: query_id, passage_id, rank, cosine (of question and passage, the reader's prior).
+        passages: passage_id, title, text.
+        qrels: query_id, passage_id, grade.
+        answers: query_id, answers.
+        k: passages per question.
+    Returns:
+        In the order of `queries`; a question for which nothing was found has no passages.
+    Raises:
+        ValueError: a question has no accepted answer.
+    """
+    text_of = dict(zip(passages["passage_id"], passage_inputs(passages), strict=True))
+    accepted = dict(zip(answers["query_id"], answers["answers"], strict=True))
+    if missing := sorted(set(queries["query_id"]) - set(accepted)):
+        raise ValueError(f"{len(missing)} questions have no accepted answer, such as {missing[0]}.")
+    right = qrels[qrels["grade"] > 0].groupby("query_id")["passage_id"].agg(frozenset)
+    found: dict[str, list[ReadingPassage]] = {}
+    for row in run[run["rank"] <= k].sort_values(["query_id", "rank"]).itertuples(index=False):
+        found.setdefault(row.query_id, []).append(ReadingPassage(row.passage_id, text_of[row.passage_id], float(row.cosine)))
+    return [
+        ReadingExample(
+            question=query.text,
+            passages=tuple(found.get(query.query_id, [])),
+            answers=tuple(accepted[query.query_id]),
+            right=right.get(query.query_id, frozenset()),
+        )
+        for query in queries.itertuples(index=False)
+    ]
+
+
+def with_right_passage(
+    examples: Sequence[ReadingExample],
+    sources: Sequence[tuple[str, int, int]],
+    passages: pd.DataFrame,
+    cut_probability: float,
+    seed: int,
+) -> list[ReadingExample]:
+    """Training examples of which each holds its right passage, at a place that tells nothing.
+
+    Where the right passage was not retrieved it takes the last place. The stretch that the question was taken from is
+    left out of it part of the time, or the reader would learn to look for equal words. Passages are shuffled.
+
+    Args:
+        examples: from `reading_examples`.
+        sources: per example, the passage that it was made from and the stretch of its text.
+        passages: passage_id, title, text.
+        cut_probability: how often the stretch is left out.
+        seed: of places and cuts.
+    """
+    generator = np.random.default_rng(seed)
+    rows = passages.set_index("passage_id")
+    changed = []
+    for example, (passage_id, start, end) in zip(examples, sources, strict=True):
+        text, title = rows.at[passage_id, "text"], rows.at[passage_id, "title"]
+        cut = generator.random() < cut_probability and 0 < start < end
+        kept = f"{text[:start].rstrip()}\n{text[end:].lstrip()}".strip() if cut else text
+        source_text = passage_inputs(pd.DataFrame({"title": [title], "text": [kept]}))[0]
+        scores = [passage.score for passage in example.passages if passage.passage_id == passage_id]
+        others = [passage for passage in example.passages if passage.passage_id != passage_id]
+        if not scores:
+            others = others[: max(0, len(example.passages) - 1)]
+            scores = [others[-1].score if others else 0.0]
+        shown = [*others, ReadingPassage(passage_id, source_text, scores[0])]
+        order = generator.permutation(len(shown))
+        changed.append(
+            ReadingExample(
+                example.question, tuple(shown[place] for place in order), example.answers, example.right | {passage_id}
+            )
+        )
+    return changed

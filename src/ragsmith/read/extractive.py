@@ -1,0 +1,233 @@
+"""The extractive reader: the best span over several passages, normalised over all of them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ragsmith.compute.device import Machine, probe
+from ragsmith.compute.progress import progress
+from ragsmith.retrieve.models import check_model_folder
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+READER_FILE = "reader.json"
+
+
+@dataclass(frozen=True)
+class ReaderSettings:
+    """What the reader reads and how it scores.
+
+    Attributes:
+        max_tokens: of question and passage together; the end of a longer passage is not read.
+        max_answer_tokens: longest span.
+        prior_weight: how much one unit of the passage's retrieval score adds to the score of its spans.
+    """
+
+    max_tokens: int = 192
+    max_answer_tokens: int = 24
+    prior_weight: float = 0.0
+
+
+@dataclass(frozen=True)
+class ReadingPassage:
+    """A retrieved passage as the reader sees it: id, text and retrieval score."""
+
+    passage_id: str
+    text: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Span:
+    """An answer: `text` is exactly `passage.text[start:end]`; `score` is its share among all spans, 0 to 1."""
+
+    text: str
+    passage_id: str
+    start: int
+    end: int
+    score: float
+
+
+@dataclass(frozen=True)
+class EncodedPair:
+    """Question and passage as one sequence, with where its tokens stand in the passage.
+
+    Attributes:
+        input_ids, token_type_ids: one sequence.
+        offsets: per token, its characters in the passage, or None outside of it.
+    """
+
+    input_ids: list[int]
+    token_type_ids: list[int]
+    offsets: list[tuple[int, int] | None]
+
+
+class ExtractiveReader:
+    """A question-answering head over question and passage, read one passage at a time and compared across them.
+
+    Start and end are normalised over all passages of a question (shared normalisation, Clark and Gardner, ACL 2018), so
+    that scores of different passages can be compared; the retrieval score is added as a prior (as in REALM, Guu et al.
+    2020).
+
+    Args:
+        model: a transformers model for question answering, with two logits per token.
+        tokenizer: its fast tokenizer.
+        settings: see `ReaderSettings`.
+        machine: device and precision.
+    """
+
+    def __init__(
+        self,
+        model: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerFast",
+        settings: ReaderSettings,
+        machine: Machine,
+    ) -> None:
+        self.model = model.to(machine.device)  # type: ignore[arg-type]
+        self.tokenizer = tokenizer
+        self.settings = settings
+        self.machine = machine
+
+    @classmethod
+    def load(cls, folder: Path, settings: ReaderSettings | None = None, machine: Machine | None = None) -> "ExtractiveReader":
+        """A saved reader; or, when the folder holds only an encoder, one with an untrained head.
+
+        Args:
+            folder: what `save` wrote, or a BERT-like encoder.
+            settings: None takes the saved ones.
+            machine: None probes.
+        Raises:
+            ModelError: no model, or truncated or altered.
+        """
+        import torch
+        from transformers import AutoModelForQuestionAnswering, AutoTokenizer
+        from transformers.utils import logging as transformers_logging
+
+        check_model_folder(folder)
+        saved = folder / READER_FILE
+        if settings is None:
+            settings = ReaderSettings(**json.loads(saved.read_text("utf-8"))) if saved.is_file() else ReaderSettings()
+        verbosity = transformers_logging.get_verbosity()
+        transformers_logging.set_verbosity_error()  # it would say that the head is new, which the trainer knows
+        try:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)  # the new head's weights
+                model = AutoModelForQuestionAnswering.from_pretrained(
+                    str(folder), use_safetensors=True, dtype=torch.float32, attn_implementation="eager", local_files_only=True
+                )
+        finally:
+            transformers_logging.set_verbosity(verbosity)
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        return cls(model, tokenizer, settings, machine or probe())
+
+    def save(self, folder: Path) -> None:
+        """Write a transformers directory and the settings."""
+        self.model.save_pretrained(str(folder), safe_serialization=True)
+        self.tokenizer.save_pretrained(str(folder))
+        (folder / READER_FILE).write_text(json.dumps(asdict(self.settings), indent=2), "utf-8")
+
+    def encode(self, question: str, passage: str) -> EncodedPair:
+        """Question and passage as one sequence of at most `max_tokens`."""
+        tokens: Any = self.tokenizer(
+            question,
+            passage,
+            truncation="only_second",
+            max_length=self.settings.max_tokens,
+            return_offsets_mapping=True,
+            return_token_type_ids=True,
+        )
+        of_passage = [part == 1 for part in tokens.sequence_ids()]
+        offsets = [
+            (int(start), int(end)) if inside else None
+            for (start, end), inside in zip(tokens["offset_mapping"], of_passage, strict=True)
+        ]
+        return EncodedPair(list(tokens["input_ids"]), list(tokens["token_type_ids"]), offsets)
+
+    def logits(self, pairs: Sequence[EncodedPair]) -> "tuple[torch.Tensor, torch.Tensor]":
+        """Start and end logits, both float32 of shape (pairs, longest); -inf outside of the passages."""
+        import torch
+
+        longest = max(len(pair.input_ids) for pair in pairs)
+        shape = (len(pairs), longest)
+        ids = torch.full(shape, int(self.tokenizer.pad_token_id or 0), dtype=torch.long)  # type: ignore[call-overload]
+        types, attention = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
+        readable = torch.zeros(shape, dtype=torch.bool)
+        for row, pair in enumerate(pairs):
+            length = len(pair.input_ids)
+            ids[row, :length] = torch.tensor(pair.input_ids)
+            types[row, :length] = torch.tensor(pair.token_type_ids)
+            attention[row, :length] = 1
+            readable[row, :length] = torch.tensor([offset is not None for offset in pair.offsets])
+        device = self.machine.device
+        features = {"input_ids": ids.to(device), "attention_mask": attention.to(device)}
+        if "token_type_ids" in self.tokenizer.model_input_names:
+            features["token_type_ids"] = types.to(device)
+        with self.machine.autocast():
+            output = self.model(**features)
+        outside = ~readable.to(device)
+        return (
+            output.start_logits.float().masked_fill(outside, float("-inf")),
+            output.end_logits.float().masked_fill(outside, float("-inf")),
+        )
+
+    def answer(self, question: str, passages: Sequence[ReadingPassage]) -> Span | None:
+        """The best span over the passages; None when there is no passage."""
+        return self.answer_all([question], [passages])[0]
+
+    def answer_all(
+        self, questions: Sequence[str], passages: Sequence[Sequence[ReadingPassage]], label: str = ""
+    ) -> list[Span | None]:
+        """`answer` for each question with its own passages; `label` names the progress bar."""
+        import torch
+
+        self.model.eval()
+        spans: list[Span | None] = []
+        with torch.inference_mode(), progress(label, total=len(questions)) as advance:
+            for question, found in zip(questions, passages, strict=True):
+                advance(1)
+                if not found:
+                    spans.append(None)
+                    continue
+                pairs = [self.encode(question, passage.text) for passage in found]
+                start, end = self.logits(pairs)
+                spans.append(self.best_span(start, end, pairs, found))
+        return spans
+
+    def best_span(
+        self,
+        start: "torch.Tensor",
+        end: "torch.Tensor",
+        pairs: Sequence[EncodedPair],
+        passages: Sequence[ReadingPassage],
+    ) -> Span | None:
+        """The span with the highest score over all passages of one question.
+
+        Args:
+            start, end: logits, shape (passages, tokens); -inf where no span may begin or end.
+            pairs: the passages as read.
+            passages: the passages, in the same order.
+        """
+        import torch
+
+        prior = torch.tensor([passage.score for passage in passages], device=start.device) * self.settings.prior_weight
+        # (passages, tokens, tokens): start + end + prior, for ends not before the start and not too far behind it
+        scores = start[:, :, None] + end[:, None, :] + prior[:, None, None]
+        tokens = start.shape[1]
+        allowed = torch.ones(tokens, tokens, dtype=torch.bool, device=start.device).triu()
+        allowed = allowed & ~torch.ones_like(allowed).triu(self.settings.max_answer_tokens)
+        scores = scores.masked_fill(~allowed, float("-inf"))
+        best = int(scores.argmax())
+        value = scores.flatten()[best]
+        if not torch.isfinite(value):
+            return None
+        row, first, last = best // tokens**2, best // tokens % tokens, best % tokens
+        begin, finish = pairs[row].offsets[first], pairs[row].offsets[last]
+        if begin is None or finish is None:
+            return None
+        share = float(torch.exp(value - scores.flatten().logsumexp(0)))
+        text = passages[row].text[begin[0] : finish[1]]
+        return Span(text, passages[row].passage_id, begin[0], finish[1], share)

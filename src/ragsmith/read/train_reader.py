@@ -1,0 +1,75 @@
+"""Training a reader: examples, loop, prior, saved model."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ragsmith.compute.device import Machine
+from ragsmith.learn.loop import LoopSettings, fit
+from ragsmith.read.extractive import ExtractiveReader, ReaderSettings
+from ragsmith.read.training import ReaderTask, ReadingExample, tune_prior
+from ragsmith.retrieve.models import model_hash
+
+
+@dataclass(frozen=True)
+class ReaderRun:
+    """What training leaves: the finished folder, the report (dev scores, prior), and the log of every step."""
+
+    model: Path
+    report: dict[str, Any]
+    log: Path
+
+
+def train_reader(
+    base: Path,
+    examples: Sequence[ReadingExample],
+    dev: Sequence[ReadingExample],
+    settings: ReaderSettings,
+    batch_size: int,
+    prior_weights: Sequence[float],
+    loop: LoopSettings,
+    machine: Machine,
+    work: Path,
+) -> ReaderRun:
+    """Train an extractive reader from an encoder, and weigh its passage prior on dev.
+
+    Args:
+        base: an encoder's folder; its question-answering head starts untrained.
+        examples: training questions, each with its right passage among those it reads.
+        dev: questions with the passages that were really retrieved.
+        settings: of the reader; its prior weight is replaced by the best of `prior_weights`.
+        batch_size: questions in a batch.
+        prior_weights: tried on dev after training.
+        loop: length and speed.
+        machine: device and precision.
+        work: folder of this training alone; an interrupted run goes on from it.
+    Raises:
+        ValueError: fewer examples than `batch_size`, or no dev question.
+    """
+    if not dev:
+        raise ValueError("There is no dev question with an answer: the reader could not be judged. Add dev questions.")
+    # While training, the prior stays out: the head is to learn what the retriever does not know.
+    reader = ExtractiveReader.load(base, replace(settings, prior_weight=0.0), machine)
+    task = ReaderTask(reader, examples, dev, batch_size, loop.seed, model_hash(str(base)))
+    result = fit(task, loop, machine, work / "fit", "reader")
+    best = result.checkpoints.best()
+    if best is not None:
+        task.module.load_state_dict(best)
+    weight, table = tune_prior(reader, dev, prior_weights)
+    final = ExtractiveReader(reader.model, reader.tokenizer, replace(settings, prior_weight=weight), machine)
+    folder = work / "model"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    final.save(folder)
+    report = {
+        "scores": result.state.scores,
+        "best_step": result.state.best_step,
+        "steps": result.state.step,
+        "examples": len(examples),
+        "dev_questions": len(dev),
+        "prior": table,
+        "prior_weight": weight,
+    }
+    return ReaderRun(folder, report, result.log)

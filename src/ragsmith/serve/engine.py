@@ -1,0 +1,160 @@
+"""The engine: search and answers from a bundle."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ragsmith.compute.device import Machine, probe
+from ragsmith.read.extractive import ExtractiveReader, ReadingPassage
+from ragsmith.retrieve.encoder import Encoder
+from ragsmith.retrieve.index import DenseIndex
+from ragsmith.retrieve.passage_text import passage_inputs
+from ragsmith.retrieve.search import Mode, Searcher
+from ragsmith.serve.bundle import read_manifest
+
+QUESTION_LIMIT = 2000
+SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'(])|\n\s*\n")
+WORD = re.compile(r"[A-Za-z]{2,}")
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A passage that was found.
+
+    Attributes:
+        passage_id, document_id, title, text: the passage.
+        score: of the search mode; higher is better.
+        cosine: of question and passage.
+        rank: 1 is the best.
+    """
+
+    passage_id: str
+    document_id: str
+    title: str
+    text: str
+    score: float
+    cosine: float
+    rank: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a question gave.
+
+    Attributes:
+        question: as asked.
+        text: the answer, a span of `hit.text` or of its title; empty when nothing was found.
+        sentence: the sentence of the passage that explains it.
+        score: share of this span among all that were possible, 0 to 1; it is no probability of being right.
+        hit: the passage that the answer was read from, or None.
+        hits: all passages that were read.
+    """
+
+    question: str
+    text: str
+    sentence: str
+    score: float
+    hit: Hit | None
+    hits: tuple[Hit, ...]
+
+
+class Engine:
+    """Searches and answers, from the same parts that were evaluated.
+
+    Args:
+        searcher: over the bundle's passages.
+        reader: the trained reader.
+        passages: passage_id, document_id, title, text.
+        mode: how to search unless asked otherwise.
+        read: passages read per question.
+    """
+
+    def __init__(
+        self, searcher: Searcher, reader: ExtractiveReader, passages: pd.DataFrame, mode: Mode, read: int
+    ) -> None:
+        self.searcher = searcher
+        self.reader = reader
+        self.mode = mode
+        self.read = read
+        self.rows: dict[str, Any] = {row.passage_id: row for row in passages.itertuples(index=False)}
+        self.inputs = dict(zip(passages["passage_id"], passage_inputs(passages), strict=True))
+
+    @classmethod
+    def load(cls, bundle: Path, machine: Machine | None = None) -> "Engine":
+        """Check and open a bundle.
+
+        Raises:
+            BundleError: it is not whole.
+            ModelError: a model in it is not usable.
+        """
+        manifest = read_manifest(bundle)
+        machine = machine or probe()
+        passages = pd.read_parquet(bundle / "passages.parquet")
+        searcher = Searcher(Encoder.load(bundle / "retriever", machine), DenseIndex.load(bundle / "index"), passages)
+        reader = ExtractiveReader.load(bundle / "reader", machine=machine)
+        settings = manifest["settings"]
+        return cls(searcher, reader, passages, settings["mode"], settings["passages"])
+
+    def search(self, question: str, k: int = 10, mode: Mode | None = None) -> list[Hit]:
+        """The k best passages, best first.
+
+        Args:
+            question: 1 to 2,000 characters that are not all white space.
+            k: at least 1.
+            mode: `dense`, `bm25` or `hybrid`; None takes the bundle's own.
+        Raises:
+            ValueError: empty or overlong question, k below 1, or unknown mode.
+        """
+        if not question.strip():
+            raise ValueError("The question is empty.")
+        if len(question) > QUESTION_LIMIT:
+            raise ValueError(f"The question has {len(question)} characters; at most {QUESTION_LIMIT} are read.")
+        if k < 1:
+            raise ValueError(f"k is {k}; at least one passage must be asked for.")
+        run = self.searcher.run(["q"], [question], k, mode or self.mode)
+        return [
+            Hit(
+                passage_id=found.passage_id,
+                document_id=self.rows[found.passage_id].document_id,
+                title=self.rows[found.passage_id].title,
+                text=self.rows[found.passage_id].text,
+                score=float(found.score),
+                cosine=float(found.cosine),
+                rank=int(found.rank),
+            )
+            for found in run.itertuples(index=False)
+        ]
+
+    def ask(self, question: str, mode: Mode | None = None) -> Answer:
+        """The answer that the reader finds in the passages that are found.
+
+        Raises:
+            ValueError: as `search`.
+        """
+        hits = tuple(self.search(question, self.read, mode))
+        found = [ReadingPassage(hit.passage_id, self.inputs[hit.passage_id], hit.cosine) for hit in hits]
+        span = self.reader.answer(question, found)
+        if span is None:
+            return Answer(question, "", "", 0.0, None, hits)
+        hit = next(hit for hit in hits if hit.passage_id == span.passage_id)
+        return Answer(question, span.text, explaining_sentence(hit.text, span.text), span.score, hit, hits)
+
+
+def explaining_sentence(text: str, answer: str) -> str:
+    """The sentence of a passage that says what the answer is about.
+
+    An answer that is the passage's heading is explained by the first sentence below it; any other by its own sentence.
+
+    >>> explaining_sentence("shutil.rmtree(path)\\n\\nDelete a directory tree. More.", "shutil.rmtree")
+    'Delete a directory tree.'
+    """
+    heading, _, body = text.partition("\n")
+    if answer in heading and body.strip():
+        text = body
+    sentences = [" ".join(part.split()) for part in SENTENCE.split(text.strip()) if part.strip()]
+    holding = next((sentence for sentence in sentences if answer in sentence and answer not in heading), None)
+    telling = next((sentence for sentence in sentences if len(WORD.findall(sentence)) >= 3), sentences[0])
+    return holding or telling

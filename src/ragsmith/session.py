@@ -1,0 +1,289 @@
+"""The session of a run: everything a person may have got wrong is said before any step runs, and all at once."""
+
+import difflib
+import inspect
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+from kedro.config import MissingConfigException
+from kedro.framework.hooks import hook_impl
+from kedro.framework.project import pipelines
+from kedro.framework.session import KedroSession
+from kedro.io import DatasetError
+from kedro.runner import SequentialRunner
+from kedro.validation import ParameterValidationError
+from omegaconf.errors import OmegaConfBaseException
+
+from ragsmith.runner import RecognisingRunner
+from ragsmith.store import LockHeld, exclusive
+
+LOCK_FILE = ".ragsmith.lock"
+SHOWN_FAULTS = 20
+_YAML = frozenset({".yml", ".yaml", ".json"})
+
+
+class UserError(click.ClickException):
+    """Something that the person at the keyboard can put right: printed without a traceback, exit status 1."""
+
+
+class RagsmithSession(KedroSession):
+    """Kedro's session that recognises finished steps, checks before it runs, and runs once at a time per data folder.
+
+    Example of `settings.py`:
+    ```python
+    from ragsmith.session import RagsmithSession
+
+    SESSION_CLASS = RagsmithSession
+    ```
+    """
+
+    def run(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Run as `KedroSession.run` does, which see for the arguments.
+
+        Raises:
+            UserError: the configuration, an input, or another run on the same data stands in the way.
+        """
+        call = inspect.signature(KedroSession.run).bind(self, *args, **kwargs)
+        call.arguments["runner"] = _recognising(call.arguments.get("runner"))
+        loader = self._get_config_loader()
+        raw = _load_parameters(loader)
+        faults = unknown_pipelines(call.arguments) + unknown_globals(loader) + unknown_parameters(loader, raw)
+        refuse(faults, "in the configuration")
+        self._hook_manager.register(_Checks())
+        data = self._data_root(loader)
+        try:
+            with exclusive(data / LOCK_FILE), _quiet("kedro.validation.parameter_validator"):
+                return KedroSession.run(*call.args, **call.kwargs)
+        except LockHeld as error:
+            raise UserError(str(error)) from error
+        except ParameterValidationError as error:
+            names = call.arguments.get("pipeline_names") or list(pipelines.keys())
+            refuse(parameter_faults(loader, raw, names) or [str(error)], "in the parameters", error)
+            raise
+
+    def _get_config_loader(self) -> Any:
+        self._check_environment()
+        try:
+            return super()._get_config_loader()
+        except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
+            raise UserError(f"conf/ cannot be read: {error}") from error
+
+    def _check_environment(self) -> None:
+        """Make the default environment's folder, and refuse another that does not exist."""
+        from kedro.framework.project import settings
+
+        conf = Path(self._conf_source)
+        default = settings.CONFIG_LOADER_ARGS.get("default_run_env", "local")
+        name = self.store.get("env") or default
+        if not conf.is_dir() or (conf / name).is_dir():  # an archive or a remote place: Kedro looks itself
+            return
+        if name == default:
+            # Git keeps no empty folder, and Kedro refuses to run without this one.
+            try:
+                (conf / name).mkdir()
+            except OSError as error:
+                raise UserError(f"Kedro needs the folder {conf / name}, which may be empty: {error}.") from error
+            return
+        there = sorted(path.name for path in conf.iterdir() if path.is_dir() and not path.name.startswith("."))
+        raise UserError(
+            f"There is no environment {name!r}: {conf / name} does not exist.{_nearest(name, there)} "
+            f"Environments: {', '.join(there)}."
+        )
+
+    def _data_root(self, loader: Any) -> Path:
+        paths = loader["globals"].get("paths") or {}
+        data = str(paths.get("data", "data"))
+        if "://" in data:
+            raise UserError(f"paths.data is {data!r}: remote storage comes with the cluster back end.")
+        return self._project_path / data
+
+
+class _Checks:
+    """Ask each dataset at the edge of a run whether it is ready, before any step runs."""
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, pipeline: Any, catalog: Any) -> None:
+        faults = []
+        edges = [(name, "check") for name in pipeline.inputs()]
+        edges += [(name, "check_target") for name in pipeline.all_outputs()]
+        for name, question in sorted(edges):
+            try:
+                ask = getattr(catalog.get(name), question, None)
+                if ask is not None:
+                    ask()
+            except DatasetError as error:
+                faults.append(f"{name}: {error}")
+        refuse(faults, "in what the run reads and writes")
+
+
+def refuse(faults: list[str], where: str, cause: Exception | None = None) -> None:
+    """Raise one UserError that lists all faults (the first twenty); do nothing when there are none."""
+    if not faults:
+        return
+    more = [f"… and {len(faults) - SHOWN_FAULTS} more"] if len(faults) > SHOWN_FAULTS else []
+    lines = "".join(f"\n  - {fault}" for fault in [*faults[:SHOWN_FAULTS], *more])
+    count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+    raise UserError(f"{count} {where}; nothing was run:{lines}") from cause
+
+
+def parameter_faults(loader: Any, raw: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    """Each value that a typed parameter of these pipelines refuses: its key, the reason, and where it is set.
+
+    Kedro's own text has the reasons of a whole model in one piece and does not say where a value comes from.
+    """
+    from kedro.validation import ModelInstantiationError, TypeExtractor
+    from kedro.validation.model_factory import instantiate_model
+    from kedro.validation.utils import _MISSING, _unwrap_optional, resolve_nested_dict_path
+    from pydantic import ValidationError
+
+    faults = []
+    types = TypeExtractor({name: pipelines[name] for name in names}).extract_types_from_pipelines()
+    for key, annotation in sorted(types.items()):
+        value = resolve_nested_dict_path(dict(raw), key)
+        wanted = _unwrap_optional(annotation)
+        if value is _MISSING or (value is None and wanted is not annotation):
+            continue
+        try:
+            if value is None:
+                raise ModelInstantiationError("nothing stands here")
+            instantiate_model(key, value, wanted)
+        except ModelInstantiationError as error:
+            if isinstance(error.__cause__, ValidationError):
+                for item in error.__cause__.errors(include_url=False):
+                    faults.append(_fault(loader, key, item["loc"], _reason(item, wanted)))
+            else:
+                faults.append(_fault(loader, key, (), str(error)))
+    return faults
+
+
+def unknown_pipelines(arguments: Mapping[str, Any]) -> list[str]:
+    """Pipelines that were asked for and are not registered."""
+    pipelines.set_requested(None)
+    wanted = list(arguments.get("pipeline_names") or filter(None, [arguments.get("pipeline_name")]))
+    known = [name for name in pipelines if name != "__default__"]
+    return [
+        f"--pipelines {name}: there is no such pipeline.{_nearest(name, known)} Pipelines: {', '.join(known)}."
+        for name in wanted
+        if name not in pipelines
+    ]
+
+
+def unknown_parameters(loader: Any, raw: Mapping[str, Any]) -> list[str]:
+    """Top-level parameter keys that no step of any pipeline reads: most often a slip of the finger."""
+    pipelines.set_requested(None)
+    used = {name for pipeline in pipelines.values() for name in pipeline.datasets()}
+    if "parameters" in used:  # a step that takes all of them
+        return []
+    names = {name.removeprefix("params:") for name in used if name.startswith("params:")}
+    known = names | {name.partition(".")[0] for name in names}
+    return [
+        f"{key}: no step of any pipeline reads this parameter.{_nearest(key, known)}{_origin(loader, key)}"
+        for key in raw
+        if key not in known and not key.startswith("_")
+    ]
+
+
+def unknown_globals(loader: Any) -> list[str]:
+    """Keys of the environment's globals.yml that the base's does not have, and that would thus change nothing."""
+    conf, environment = Path(loader.conf_source), loader.env or loader.default_run_env
+    base, chosen = conf / loader.base_env / "globals.yml", conf / environment / "globals.yml"
+    if base == chosen or not base.is_file() or not chosen.is_file():
+        return []
+    return [f"{fault} (conf/{environment}/globals.yml)" for fault in _unknown_keys(_plain(chosen), _plain(base))]
+
+
+def _unknown_keys(found: Mapping[str, Any], known: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    for key, value in found.items():
+        if key not in known:
+            yield f"{above}{key}: conf/base/globals.yml has no such key.{_nearest(key, known)}"
+        elif isinstance(value, dict) and isinstance(known[key], dict) and known[key]:
+            yield from _unknown_keys(value, known[key], f"{above}{key}.")
+
+
+def _load_parameters(loader: Any) -> dict[str, Any]:
+    try:
+        parameters: dict[str, Any] = loader["parameters"]
+    except MissingConfigException:
+        return dict(loader.runtime_params or {})
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
+        raise UserError(f"The parameters cannot be read: {error}") from error
+    return parameters
+
+
+def _fault(loader: Any, key: str, below: Iterable[str | int], reason: str) -> str:
+    path = ".".join([key, *map(str, below)])
+    stop = "" if reason.endswith(("?", ".")) else "."
+    return f"{path}: {reason}{stop}{_origin(loader, path)}"
+
+
+def _reason(item: Any, model: Any) -> str:
+    """Pydantic's reason, with what was found and, for an unknown field, the nearest that exists."""
+    found = "" if isinstance(item["input"], dict) else f" (found {item['input']!r})"
+    hint = ""
+    if item["type"] == "extra_forbidden":
+        for step in item["loc"][:-1]:
+            field = getattr(model, "model_fields", {}).get(step)
+            model = field.annotation if field is not None else None
+        hint = _nearest(str(item["loc"][-1]), getattr(model, "model_fields", {}))
+    return f"{item['msg']}{found}{'.' if hint else ''}{hint}"
+
+
+def _origin(loader: Any, path: str) -> str:
+    """Which files, in the order in which they count, and whether the command line, set the parameter at `path`."""
+    top, *below = path.split(".")
+    conf, places = Path(loader.conf_source), []
+    for environment in dict.fromkeys((loader.base_env, loader.env or loader.default_run_env)):
+        for file in sorted((conf / environment).rglob("*")):
+            named = any(part.startswith("parameters") for part in file.relative_to(conf / environment).parts)
+            if not named or file.suffix not in _YAML or not file.is_file():
+                continue
+            values = _plain(file)
+            if top in values:
+                shown = file.relative_to(conf.parent).as_posix()
+                raw = _value_at(values, [top, *below])
+                # The value stands in globals.yml then, and that is where to change it.
+                places.append(f"{shown} as {raw}" if isinstance(raw, str) and "${" in raw else shown)
+    if top in (loader.runtime_params or {}):
+        places.append("--params")
+    return f" Set in {', '.join(places)}." if places else ""
+
+
+def _value_at(values: Any, path: Iterable[str]) -> Any:
+    for key in path:
+        if not isinstance(values, Mapping) or key not in values:
+            break
+        values = values[key]
+    return values
+
+
+def _plain(file: Path) -> dict[str, Any]:
+    """A YAML file's keys and values, interpolations as they are written."""
+    values = yaml.safe_load(file.read_text("utf-8"))
+    return values if isinstance(values, dict) else {}
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, sorted(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def _recognising(runner: Any) -> Any:
+    """Our runner in the place of Kedro's default; one that was asked for stays."""
+    plain = runner is None or (type(runner) is SequentialRunner and not runner._is_async)
+    return RecognisingRunner() if plain else runner
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Keep a logger silent in the body: Kedro logs each fault that we are about to say better."""
+    silenced = logging.getLogger(name)
+    before, silenced.disabled = silenced.disabled, True
+    try:
+        yield
+    finally:
+        silenced.disabled = before

@@ -1,0 +1,16 @@
+"""What Kedro is told about this project; https://docs.kedro.org/en/stable/configure/configuration_basics/ has the rest."""
+
+from ragsmith.hooks import ProjectHooks
+from ragsmith.session import RagsmithSession
+
+SESSION_CLASS = RagsmithSession
+HOOKS = (ProjectHooks(),)
+CONFIG_LOADER_ARGS = {
+    "base_env": "base",
+    "default_run_env": "local",
+    # By default one key in an environment's file replaces the whole top-level entry of the base. Not so here; but the
+    # catalog stays as Kedro has it, for an entry whose type changed must not keep the old type's arguments.
+    "merge_strategy": {"parameters": "soft", "globals": "soft"},
+    # Kedro reads no other files by itself: `config_loader["ray"]` is the cluster's address and resources.
+    "config_patterns": {"ray": ["ray*", "ray*/**"]},
+}
