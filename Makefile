@@ -2,7 +2,7 @@
 # Python 3.11 to 3.13 and a package index.
 #
 #   make run PYTHON=python3.13                                         another interpreter
-#   make run TORCH_INDEX=https://download.pytorch.org/whl/cpu          torch from there: without its 3 GB for NVIDIA
+#   make run TORCH_INDEX=https://download.pytorch.org/whl/cpu          torch from there: without 3.7 GB for NVIDIA cards
 #   make run ARGS="--env gpu --pipelines retriever_training"           arguments of `kedro run`
 
 SHELL := bash

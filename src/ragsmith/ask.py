@@ -35,12 +35,12 @@ def print_answer(question: str, bundle: Path, shown: int, mode: Any, as_json: bo
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     if as_json:
-        click.echo(json.dumps({**asdict(answer), "hits": [asdict(hit) for hit in hits]}, indent=2, ensure_ascii=False))
+        click.echo(json.dumps({**asdict(answer), "hits": [asdict(hit) for hit in hits]}, indent=2))
         return
     if answer.hit is None:
         click.echo("Nothing was found.")
         return
-    click.secho(answer.text, bold=True)
+    click.secho(printable(answer.text), bold=True)
     click.echo(printable(answer.sentence))
     click.echo(f"\nfrom: {printable(answer.hit.title)} (rank {answer.hit.rank}), reader score {answer.score:.2f}")
     click.echo(indented(answer.hit.text))

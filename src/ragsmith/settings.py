@@ -1,4 +1,4 @@
-"""What Kedro is told about this project; https://docs.kedro.org/en/stable/configure/configuration_basics/ has the rest."""
+"""What Kedro is told about this project."""
 
 from ragsmith.hooks import ProjectHooks
 from ragsmith.session import RagsmithSession

@@ -69,17 +69,19 @@ def read_questions(path: Path) -> list[Question]:
 def resolve_questions(questions: list[Question], passages: pd.DataFrame) -> tuple[pd.DataFrame, list[dict[str, str]]]:
     """Find the passages that the questions name.
 
-    A name stands for the passages whose title is it or ends in it (" > name"); of a long section, all pieces.
+    A name stands for the passage whose title is it or ends in it (" > name"); of a long section, for its first piece:
+    that one says what the section is about.
 
     Args:
         questions: from `read_questions`.
-        passages: passage_id, document_id, title.
+        passages: passage_id, document_id, title, start.
     Returns:
         query_id, text, passage_ids, answers, document_ids, one row per question of which something was found; and the
         names that were not found, as {"question", "passage", "where"} rows (another Python version lacks some).
     """
     by_name: dict[str, list[tuple[str, str]]] = {}
-    for row in passages.itertuples(index=False):
+    firsts = passages.sort_values(["document_id", "start"], kind="stable").drop_duplicates(["document_id", "title"])
+    for row in firsts.itertuples(index=False):
         for name in {row.title, row.title.rpartition(" > ")[2]}:
             by_name.setdefault(name, []).append((row.passage_id, row.document_id))
     rows, missing = [], []

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ragsmith.store import is_complete, publish_directory, publish_file
+from ragsmith.store import is_complete, publish_directory, publish_file, recover
 
 if TYPE_CHECKING:
     import torch
@@ -54,9 +54,13 @@ class Checkpoints:
         from safetensors.torch import load_file
 
         place = self.folder / CHECKPOINT
+        for path in (place, self.folder / BEST):
+            recover(path)  # a process that died between two renames left it half in place
         if is_complete(place):
             values = json.loads((place / "state.json").read_text("utf-8"))
-            if values["identity"] == self.identity:
+            # Without the best weights the last ones would ship in their place, and nobody would know.
+            whole = values["best_step"] == 0 or is_complete(self.folder / BEST)
+            if values["identity"] == self.identity and whole:
                 values["scores"] = {int(step): score for step, score in values["scores"].items()}
                 module.load_state_dict(load_file(place / "model.safetensors"))
                 load_optimizer(optimizer, load_file(place / "optimizer.safetensors"))

@@ -32,14 +32,15 @@ class UntrainedModel(RuntimeError):
 
 
 def choose(scores: dict[str, float], metric: str) -> list[Candidate]:
-    """The candidate with the highest dev score ships; of equals, the one named first.
+    """The candidate with the highest dev score ships; at a tie the one named first, and base before all.
 
     Args:
-        scores: by name, `base` among them; put what is preferred at a tie first.
+        scores: by name, `base` among them.
         metric: for the reason.
     """
-    shipped = max(scores, key=lambda name: scores[name])
     base = scores["base"]
+    best = max(scores, key=lambda name: scores[name])
+    shipped = best if scores[best] > base else "base"
     candidates = []
     for name, score in scores.items():
         if name == shipped:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ragsmith.compute.device import Machine
 from ragsmith.compute.progress import progress
 from ragsmith.learn.checkpoints import Checkpoints, TrainingState
-from ragsmith.store import hash_json
+from ragsmith.store import current_provenance, hash_json
 
 if TYPE_CHECKING:
     import torch
@@ -105,7 +105,15 @@ def fit(task: Task, settings: LoopSettings, machine: Machine, work: Path, label:
         raise ValueError(f"{label}: there is no whole batch to train on. Lower batch_size or add data.")
     total = settings.epochs * task.batches_per_epoch
     every = max(1, task.batches_per_epoch // settings.evaluations)
-    identity = hash_json({"task": task.identity(), "settings": asdict(settings), "machine": asdict(machine)})
+    identity = hash_json(
+        {
+            "task": task.identity(),
+            "settings": asdict(settings),
+            "machine": asdict(machine),
+            # Within a run, changed code starts anew as changed data does; a notebook has no such fingerprint.
+            "step": provenance.fingerprint if (provenance := current_provenance()) else None,
+        }
+    )
     optimizer = make_optimizer(task.module, settings)
     checkpoints = Checkpoints(work, identity)
     state = checkpoints.resume(task.module, optimizer)
@@ -210,7 +218,9 @@ def run_log(work: Path, step: int) -> Iterator[Any]:
     path = work / "log.jsonl"
     lines = path.read_text("utf-8").splitlines() if path.exists() else []
     kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-    path.write_text("".join(line + "\n" for line in kept), "utf-8")
+    shortened = work / "log.jsonl.new"  # renamed, for a process that dies while it writes would lose the lines
+    shortened.write_text("".join(line + "\n" for line in kept), "utf-8")
+    shortened.replace(path)
     with path.open("a", encoding="utf-8") as file, SummaryWriter(str(work / "tensorboard"), purge_step=step + 1) as board:
 
         def record(kind: str, at: int, figures: dict[str, float]) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ragsmith.compute.device import Machine, probe
 from ragsmith.compute.progress import progress
-from ragsmith.retrieve.models import check_model_folder
+from ragsmith.retrieve.encoder import quiet_transformers
+from ragsmith.retrieve.models import ModelError, check_model_folder
 
 if TYPE_CHECKING:
     import torch
@@ -101,13 +102,14 @@ class ExtractiveReader:
             settings: None takes the saved ones.
             machine: None probes.
         Raises:
-            ModelError: no model, or truncated or altered.
+            ModelError: no model, truncated or altered, or one that reads less than `max_tokens`.
         """
         import torch
         from transformers import AutoModelForQuestionAnswering, AutoTokenizer
         from transformers.utils import logging as transformers_logging
 
         check_model_folder(folder)
+        quiet_transformers()
         saved = folder / READER_FILE
         if settings is None:
             settings = ReaderSettings(**json.loads(saved.read_text("utf-8"))) if saved.is_file() else ReaderSettings()
@@ -121,6 +123,9 @@ class ExtractiveReader:
                 )
         finally:
             transformers_logging.set_verbosity(verbosity)
+        places = getattr(model.config, "max_position_embeddings", None)
+        if places is not None and settings.max_tokens > places:
+            raise ModelError(f"{folder} reads at most {places} tokens, and max_tokens is {settings.max_tokens}: lower it.")
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         return cls(model, tokenizer, settings, machine or probe())
 
@@ -131,9 +136,9 @@ class ExtractiveReader:
         (folder / READER_FILE).write_text(json.dumps(asdict(self.settings), indent=2), "utf-8")
 
     def encode(self, question: str, passage: str) -> EncodedPair:
-        """Question and passage as one sequence of at most `max_tokens`."""
+        """Question and passage as one sequence of at most `max_tokens`; a long question gets half of it and is cut."""
         tokens: Any = self.tokenizer(
-            question,
+            self.shortened(question),
             passage,
             truncation="only_second",
             max_length=self.settings.max_tokens,
@@ -146,6 +151,16 @@ class ExtractiveReader:
             for (start, end), inside in zip(tokens["offset_mapping"], of_passage, strict=True)
         ]
         return EncodedPair(list(tokens["input_ids"]), list(tokens["token_type_ids"]), offsets)
+
+    def shortened(self, question: str) -> str:
+        """The question, cut where it would take more than half of `max_tokens`: the passage is what is read."""
+        limit = self.settings.max_tokens // 2
+        if len(question.encode()) <= limit:  # no tokenizer makes more than one token of a byte
+            return question
+        tokens: Any = self.tokenizer(
+            question, add_special_tokens=False, truncation=True, max_length=limit, return_offsets_mapping=True
+        )
+        return question[: max((end for _, end in tokens["offset_mapping"]), default=0)]
 
     def logits(self, pairs: Sequence[EncodedPair]) -> "tuple[torch.Tensor, torch.Tensor]":
         """Start and end logits, both float32 of shape (pairs, longest); -inf outside of the passages."""

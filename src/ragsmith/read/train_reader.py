@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ragsmith.compute.device import Machine
+from ragsmith.learn.checkpoints import weights
 from ragsmith.learn.loop import LoopSettings, fit
 from ragsmith.read.extractive import ExtractiveReader, ReaderSettings
 from ragsmith.read.training import ReaderTask, ReadingExample, tune_prior
@@ -53,8 +54,11 @@ def train_reader(
     # While training, the prior stays out: the head is to learn what the retriever does not know.
     reader = ExtractiveReader.load(base, replace(settings, prior_weight=0.0), machine)
     task = ReaderTask(reader, examples, dev, batch_size, loop.seed, model_hash(str(base)))
+    untouched = weights(task.module)
     result = fit(task, loop, machine, work / "fit", "reader")
     best = result.checkpoints.best()
+    if best is None and result.state.scores[result.state.step] < result.state.scores[0]:
+        best = untouched  # a base that could read already, and that training made worse
     if best is not None:
         task.module.load_state_dict(best)
     weight, table = tune_prior(reader, dev, prior_weights)

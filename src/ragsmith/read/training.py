@@ -40,7 +40,6 @@ class ReaderTask:
         batch_size: questions in a batch.
         seed: decides the order.
         base_hash: content hash of the model before training.
-        is_right: whether an answer is right, given the accepted ones.
     """
 
     metric = "em"
@@ -56,7 +55,7 @@ class ReaderTask:
     ) -> None:
         self.reader = reader
         self.module: torch.nn.Module = reader.model
-        self.examples = list(examples)
+        self.examples = [example for example in examples if example.passages]
         self.dev = list(dev)
         self.batch_size = batch_size
         self.seed = seed
@@ -89,7 +88,7 @@ class ReaderTask:
                 continue
             for logits, places in ((start[rows], starts), (end[rows], ends)):
                 flat = logits.flatten()
-                marked = torch.tensor([row * logits.shape[1] + token for row, token in places], device=flat.device)
+                marked = torch.tensor([row * logits.shape[1] + token for row, token in dict.fromkeys(places)], device=flat.device)
                 losses.append(flat.logsumexp(0) - flat[marked].logsumexp(0))
             best = int(start[rows].flatten().argmax())
             right += (best // start.shape[1], best % start.shape[1]) in starts
@@ -107,15 +106,17 @@ class ReaderTask:
 def right_tokens(
     example: ReadingExample, pairs: Sequence[EncodedPair]
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """(passage, token) of each right start and of each right end: the first place of an answer in a right passage."""
+    """(passage, token) of each right start and of each right end, answers in their order in each right passage.
+
+    Of the places of an answer it is the first at which whole tokens spell it (`os` is in `close`, but not as an answer),
+    or else the first.
+    """
     starts, ends = [], []
     for row, (passage, pair) in enumerate(zip(example.passages, pairs, strict=True)):
         if passage.passage_id not in example.right:
             continue
         for answer in example.answers:
-            begin = passage.text.find(answer)
-            if begin < 0:
-                continue
+            begin = answer_place(passage.text, answer, pair)
             finish = begin + len(answer)
             start = next((t for t, o in enumerate(pair.offsets) if o is not None and o[0] <= begin < o[1]), None)
             end = next((t for t, o in enumerate(pair.offsets) if o is not None and o[0] < finish <= o[1]), None)
@@ -123,6 +124,18 @@ def right_tokens(
                 starts.append((row, start))
                 ends.append((row, end))
     return starts, ends
+
+
+def answer_place(text: str, answer: str, pair: EncodedPair) -> int:
+    """Where an answer begins in a passage, preferably where a token begins and one ends with it; -1: nowhere."""
+    begins = {offset[0] for offset in pair.offsets if offset is not None}
+    finishes = {offset[1] for offset in pair.offsets if offset is not None}
+    first = place = text.find(answer) if answer else -1
+    while place >= 0:
+        if place in begins and place + len(answer) in finishes:
+            return place
+        place = text.find(answer, place + 1)
+    return first
 
 
 def same_answer(answer: str, accepted: Sequence[str]) -> bool:

@@ -1,5 +1,6 @@
 """Sparse search: BM25 (Robertson et al., TREC-3) through bm25s."""
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -42,6 +43,7 @@ class BM25Index:
     def __post_init__(self) -> None:
         import bm25s
 
+        logging.getLogger("bm25s").setLevel(logging.WARNING)  # it sets itself to DEBUG
         self._scorer = bm25s.BM25(k1=self.k1, b=self.b)
         self._scorer.index([words(text) or [""] for text in self.texts], show_progress=False)
 

@@ -54,7 +54,8 @@ class Encoder:
 
     def prompt(self, kind: Kind) -> str:
         """What the model wants before a query or a passage; empty for most."""
-        return next((self.model.prompts[name] for name in PROMPT_NAMES[kind] if self.model.prompts.get(name)), "")
+        prompts = (self.model.prompts.get(name) for name in PROMPT_NAMES[kind])
+        return next((prompt for prompt in prompts if prompt), "")
 
     def token_ids(self, texts: Sequence[str], kind: Kind) -> list[list[int]]:
         """Token ids of each text with its prompt and special tokens, cut at `max_tokens`."""
@@ -127,6 +128,7 @@ def load_sentence_transformer(folder: Path) -> "SentenceTransformer":
     """A checked folder as a model on the CPU, in float32, from safetensors alone."""
     from sentence_transformers import SentenceTransformer
 
+    quiet_transformers()
     return SentenceTransformer(
         str(folder),
         device="cpu",
@@ -134,3 +136,10 @@ def load_sentence_transformer(folder: Path) -> "SentenceTransformer":
         local_files_only=True,
         model_kwargs={"use_safetensors": True, "dtype": "float32", "attn_implementation": "eager"},
     )
+
+
+def quiet_transformers() -> None:
+    """Turn off the progress bars of loading and saving: they last a blink and hide the step's own."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()

@@ -188,6 +188,9 @@ def build_random_model(folder: Path, layers: int, hidden: int) -> None:
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
     from transformers import AutoTokenizer, BertConfig, BertModel
 
+    from ragsmith.retrieve.encoder import quiet_transformers
+
+    quiet_transformers()
     source = packaged_model("all-MiniLM-L6-v2")
     tokenizer = AutoTokenizer.from_pretrained(source)
     config = BertConfig(

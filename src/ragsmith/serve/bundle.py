@@ -53,7 +53,9 @@ def read_manifest(bundle: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text("utf-8"))
         files = manifest["files"]
-        known = manifest["format"] == FORMAT and isinstance(files, dict)
+        known = manifest["format"] == FORMAT
+        if known and not (isinstance(files, dict) and {"mode", "passages"} <= set(manifest["settings"])):
+            raise TypeError("files or settings are not whole")
     except (ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{path} is damaged ({error}). Run: kedro run") from error
     if not known:

@@ -106,12 +106,14 @@ class Engine:
             k: at least 1.
             mode: `dense`, `bm25` or `hybrid`; None takes the bundle's own.
         Raises:
-            ValueError: empty or overlong question, k below 1, or unknown mode.
+            ValueError: empty or overlong question or one with broken characters, k below 1, or unknown mode.
         """
         if not question.strip():
             raise ValueError("The question is empty.")
         if len(question) > QUESTION_LIMIT:
             raise ValueError(f"The question has {len(question)} characters; at most {QUESTION_LIMIT} are read.")
+        if any("\ud800" <= letter <= "\udfff" for letter in question):
+            raise ValueError("The question is not valid UTF-8. Check the terminal's encoding.")
         if k < 1:
             raise ValueError(f"k is {k}; at least one passage must be asked for.")
         run = self.searcher.run(["q"], [question], k, mode or self.mode)
@@ -156,5 +158,5 @@ def explaining_sentence(text: str, answer: str) -> str:
         text = body
     sentences = [" ".join(part.split()) for part in SENTENCE.split(text.strip()) if part.strip()]
     holding = next((sentence for sentence in sentences if answer in sentence and answer not in heading), None)
-    telling = next((sentence for sentence in sentences if len(WORD.findall(sentence)) >= 3), sentences[0])
+    telling = next((sentence for sentence in sentences if len(WORD.findall(sentence)) >= 3), " ".join(sentences[:1]))
     return holding or telling

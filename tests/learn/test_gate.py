@@ -1,0 +1,54 @@
+import pytest
+import torch
+
+from ragsmith.learn.gate import UntrainedModel, average, choose, gate
+
+BASE = {"w": torch.tensor([0.0, 2.0]), "position_ids": torch.tensor([0, 1])}
+LAST = {"w": torch.tensor([1.0, 2.0]), "position_ids": torch.tensor([0, 1])}
+BEST = {"w": torch.tensor([4.0, 0.0]), "position_ids": torch.tensor([0, 1])}
+
+
+def scored(**scores):
+    """A dev score that knows each candidate by its first weight: base 0, last 1, best 4, average 2 (or 0.5)."""
+    name_of = {0.0: "base", 1.0: "last", 4.0: "best", 2.0: "average", 0.5: "average"}
+    return lambda weights: scores[name_of[weights["w"][0].item()]]
+
+
+@pytest.mark.parametrize("winner", ["base", "last", "best", "average"])
+def test_highest_dev_score_ships(winner):
+    scores = {"base": 0.5, "last": 0.5, "best": 0.5, "average": 0.5, winner: 0.6}
+    weights, table = gate(BASE, LAST, BEST, scored(**scores), "ndcg@10")
+    expected = {"base": BASE, "last": LAST, "best": BEST, "average": average(BASE, BEST)}[winner]
+    assert torch.equal(weights["w"], expected["w"])
+    assert [row["name"] for row in table if row["shipped"]] == [winner]
+    assert {row["name"]: row["ndcg@10"] for row in table} == scores
+
+
+def test_base_ships_when_nothing_beats_it_even_at_a_tie():
+    weights, table = gate(BASE, LAST, BEST, scored(base=0.5, last=0.5, best=0.5, average=0.4), "ndcg@10")
+    assert weights is BASE
+    shipped = next(row for row in table if row["shipped"])
+    assert shipped["reason"] == "highest dev ndcg@10: nothing beat the model it started from"
+
+
+def test_without_a_best_evaluation_the_average_is_of_base_and_last():
+    weights, table = gate(BASE, LAST, None, scored(base=0.1, last=0.2, average=0.3), "ndcg@10")
+    assert weights["w"].tolist() == [0.5, 2.0] and {row["name"] for row in table} == {"base", "last", "average"}
+
+
+def test_reasons_give_the_distance_to_what_ships():
+    reasons = {c.name: c.reason for c in choose({"best": 0.75, "last": 0.7, "base": 0.5}, "em")}
+    assert reasons["best"] == "highest dev em: +0.2500 over base"
+    assert reasons["last"] == "-0.0500 against best" and reasons["base"] == "-0.2500 against best"
+
+
+def test_untouched_weights_are_refused():
+    same = {name: tensor.clone() for name, tensor in BASE.items()}
+    with pytest.raises(UntrainedModel, match="nothing was learned"):
+        gate(BASE, same, None, scored(base=0.5), "ndcg@10")
+
+
+def test_average_is_half_of_each_and_keeps_whole_numbers():
+    mean = average(BASE, BEST)
+    assert mean["w"].tolist() == [2.0, 1.0]
+    assert mean["position_ids"].tolist() == [0, 1] and mean["position_ids"].dtype == torch.int64
