@@ -3,6 +3,7 @@
 import difflib
 import inspect
 import logging
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from kedro.runner import SequentialRunner
 from kedro.validation import ParameterValidationError
 from omegaconf.errors import OmegaConfBaseException
 
+from ragsmith.datasets import ModelSource
 from ragsmith.runner import RecognisingRunner
 from ragsmith.store import LockHeld, exclusive
 
@@ -51,10 +53,13 @@ class RagsmithSession(KedroSession):
         call = inspect.signature(KedroSession.run).bind(self, *args, **kwargs)
         call.arguments["runner"] = _recognising(call.arguments.get("runner"))
         loader = self._get_config_loader()
-        raw = _load_parameters(loader)
+        raw, catalog = _read(loader, "parameters"), _read(loader, "catalog")
         faults = unknown_pipelines(call.arguments) + unknown_globals(loader) + unknown_parameters(loader, raw)
+        names = [name for name in _requested(call.arguments) or pipelines if name in pipelines]
+        if faults:  # without any, Kedro finds what is wrong with values
+            faults += parameter_faults(loader, raw, names) + model_faults(loader, catalog, names)
         refuse(faults, "in the configuration")
-        self._hook_manager.register(_Checks())
+        self._hook_manager.register(_Checks(loader))
         data = self._data_root(loader)
         try:
             with exclusive(data / LOCK_FILE), _quiet("kedro.validation.parameter_validator"):
@@ -62,8 +67,8 @@ class RagsmithSession(KedroSession):
         except LockHeld as error:
             raise UserError(str(error)) from error
         except ParameterValidationError as error:
-            names = call.arguments.get("pipeline_names") or list(pipelines.keys())
-            refuse(parameter_faults(loader, raw, names) or [str(error)], "in the parameters", error)
+            faults = parameter_faults(loader, raw, names) or [str(error)]
+            refuse(faults + model_faults(loader, catalog, names), "in the parameters", error)
             raise
 
     def _get_config_loader(self) -> Any:
@@ -106,6 +111,9 @@ class RagsmithSession(KedroSession):
 class _Checks:
     """Ask each dataset at the edge of a run whether it is ready, before any step runs."""
 
+    def __init__(self, loader: Any) -> None:
+        self.loader = loader
+
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, pipeline: Any, catalog: Any) -> None:
         faults = []
@@ -117,7 +125,7 @@ class _Checks:
                 if ask is not None:
                     ask()
             except DatasetError as error:
-                faults.append(f"{name}: {error}")
+                faults.append(_dataset_fault(self.loader, name, error))
         refuse(faults, "in what the run reads and writes")
 
 
@@ -161,16 +169,34 @@ def parameter_faults(loader: Any, raw: Mapping[str, Any], names: Iterable[str]) 
     return faults
 
 
+def model_faults(loader: Any, catalog: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    """Each model that these pipelines start from and that cannot be used, so that one message has these faults too."""
+    read = {dataset for name in names for dataset in pipelines[name].inputs()}
+    faults = []
+    for name in sorted(read & catalog.keys()):
+        if str(catalog[name].get("type")).rpartition(".")[2] != ModelSource.__name__:
+            continue
+        try:
+            ModelSource(spec=str(catalog[name].get("spec"))).check()
+        except DatasetError as error:
+            faults.append(_dataset_fault(loader, name, error))
+    return faults
+
+
 def unknown_pipelines(arguments: Mapping[str, Any]) -> list[str]:
     """Pipelines that were asked for and are not registered."""
     pipelines.set_requested(None)
-    wanted = list(arguments.get("pipeline_names") or filter(None, [arguments.get("pipeline_name")]))
+    wanted = _requested(arguments)
     known = [name for name in pipelines if name != "__default__"]
     return [
         f"--pipelines {name}: there is no such pipeline.{_nearest(name, known)} Pipelines: {', '.join(known)}."
         for name in wanted
         if name not in pipelines
     ]
+
+
+def _requested(arguments: Mapping[str, Any]) -> list[str]:
+    return list(arguments.get("pipeline_names") or filter(None, [arguments.get("pipeline_name")]))
 
 
 def unknown_parameters(loader: Any, raw: Mapping[str, Any]) -> list[str]:
@@ -205,14 +231,20 @@ def _unknown_keys(found: Mapping[str, Any], known: Mapping[str, Any], above: str
             yield from _unknown_keys(value, known[key], f"{above}{key}.")
 
 
-def _load_parameters(loader: Any) -> dict[str, Any]:
+def _read(loader: Any, kind: str) -> dict[str, Any]:
+    """The parameters or the catalog, as the files and the command line have them."""
     try:
-        parameters: dict[str, Any] = loader["parameters"]
+        found: dict[str, Any] = loader[kind]
     except MissingConfigException:
-        return dict(loader.runtime_params or {})
+        return dict(loader.runtime_params or {}) if kind == "parameters" else {}
     except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
-        raise UserError(f"The parameters cannot be read: {error}") from error
-    return parameters
+        raise UserError(f"The {kind} cannot be read: {error}") from error
+    return found
+
+
+def _dataset_fault(loader: Any, name: str, error: DatasetError) -> str:
+    """The fault, and where a model's name is set; of a file that is not as it should be, the error says which."""
+    return f"{name}: {error}{_origin(loader, f'{name}.spec', 'catalog')}"
 
 
 def _fault(loader: Any, key: str, below: Iterable[str | int], reason: str) -> str:
@@ -233,32 +265,52 @@ def _reason(item: Any, model: Any) -> str:
     return f"{item['msg']}{found}{'.' if hint else ''}{hint}"
 
 
-def _origin(loader: Any, path: str) -> str:
-    """Which files, in the order in which they count, and whether the command line, set the parameter at `path`."""
-    top, *below = path.split(".")
+def _origin(loader: Any, path: str, kind: str = "parameters") -> str:
+    """Which files, in the order in which they count, and whether the command line, set the value at `path`.
+
+    Args:
+        loader: of the configuration.
+        path: keys, joined by dots.
+        kind: what the names of the files begin with.
+    """
+    keys = path.split(".")
     conf, places = Path(loader.conf_source), []
     for environment in dict.fromkeys((loader.base_env, loader.env or loader.default_run_env)):
         for file in sorted((conf / environment).rglob("*")):
-            named = any(part.startswith("parameters") for part in file.relative_to(conf / environment).parts)
+            named = any(part.startswith(kind) for part in file.relative_to(conf / environment).parts)
             if not named or file.suffix not in _YAML or not file.is_file():
                 continue
             values = _plain(file)
-            if top in values:
-                shown = file.relative_to(conf.parent).as_posix()
-                raw = _value_at(values, [top, *below])
-                # The value stands in globals.yml then, and that is where to change it.
-                places.append(f"{shown} as {raw}" if isinstance(raw, str) and "${" in raw else shown)
-    if top in (loader.runtime_params or {}):
-        places.append("--params")
-    return f" Set in {', '.join(places)}." if places else ""
+            if keys[0] in values:
+                whole, raw = _value_at(values, keys)
+                places.append((whole, f"{file.relative_to(conf.parent).as_posix()}{_global_origin(loader, raw)}"))
+    if keys[0] in (given := loader.runtime_params or {}):
+        places.append((_value_at(given, keys)[0], "--params"))
+    # A parameter that no file sets is missing in all that set others of its block; most entries have no `spec`.
+    others = [place for _, place in places] if kind == "parameters" else []
+    shown = [place for whole, place in places if whole] or others
+    return f" Set in {', '.join(shown)}." if shown else ""
 
 
-def _value_at(values: Any, path: Iterable[str]) -> Any:
+def _global_origin(loader: Any, raw: Any) -> str:
+    """For a value such as `${globals:models.encoder}`: that, and the globals.yml where it is to be changed."""
+    if not isinstance(raw, str) or "${" not in raw:
+        return ""
+    conf, keys = Path(loader.conf_source), re.findall(r"\$\{globals:\s*([\w.]+)", raw)
+    for environment in (loader.env or loader.default_run_env, loader.base_env):
+        file = conf / environment / "globals.yml"
+        if keys and file.is_file() and _value_at(_plain(file), keys[0].split("."))[0]:
+            return f" as {raw} ({file.relative_to(conf.parent).as_posix()})"
+    return f" as {raw}"
+
+
+def _value_at(values: Any, path: Iterable[str]) -> tuple[bool, Any]:
+    """Whether `path` leads to a value, and the value that it leads to, or as far as it leads."""
     for key in path:
         if not isinstance(values, Mapping) or key not in values:
-            break
+            return False, values
         values = values[key]
-    return values
+    return True, values
 
 
 def _plain(file: Path) -> dict[str, Any]:

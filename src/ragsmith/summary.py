@@ -1,6 +1,5 @@
 """The table that a person sees at the end of a run."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -54,5 +53,5 @@ def interval(estimate: Mapping[str, Any]) -> str:
 
 def relative(path: Path) -> str:
     """The path as seen from the current folder, when it lies below it."""
-    here = Path(os.getcwd())
+    here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

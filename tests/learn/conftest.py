@@ -1,12 +1,17 @@
-"""A tiny model, and six passages with training queries for them."""
+"""A tiny model, six passages with training queries for them, and a task of the loop that takes milliseconds."""
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from ragsmith.compute.device import Machine
 from ragsmith.retrieve.models import resolve_model
+
+# A script that a test runs.
+collect_ignore = ["killed_runs.py"]
 
 TOPICS = {
     "p1": ("tree", "Delete a whole directory tree."),
@@ -48,3 +53,39 @@ def mined() -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["query_id", "positive_ids", "negative_ids"])
     table.at[1, "positive_ids"] = ["p2", "p1"]
     return table
+
+
+class ToyTask:
+    """A small network with dropout that learns to double numbers; its score is minus the error."""
+
+    metric = "score"
+    batches_per_epoch = 4
+
+    def __init__(self, name: str = "toy", scores: list[float] | None = None) -> None:
+        torch.manual_seed(7)
+        self.module = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Dropout(0.2), torch.nn.Linear(8, 1))
+        self.name = name
+        self.scores = scores
+        self.evaluated = 0
+
+    def identity(self) -> str:
+        return self.name
+
+    def loss(self, epoch: int, number: int) -> tuple[torch.Tensor, dict[str, float]]:
+        numbers = torch.from_numpy(np.random.default_rng([7, epoch, number]).normal(size=(5, 3))).float()
+        error = (self.module(numbers) - 2 * numbers[:, :1]).square().mean()
+        return error, {"first": numbers[0, 0].item()}
+
+    def evaluate(self) -> float:
+        assert not self.module.training
+        self.evaluated += 1
+        if self.scores is not None:
+            return self.scores[self.evaluated - 1]
+        numbers = torch.linspace(-1, 1, 30).reshape(10, 3)
+        with torch.no_grad():
+            return -(self.module(numbers) - 2 * numbers[:, :1]).square().mean().item()
+
+
+@pytest.fixture
+def toy_task() -> type[ToyTask]:
+    return ToyTask

@@ -1,7 +1,7 @@
 """Passages: pieces of documents, each an exact slice of its document."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from semantic_text_splitter import TextSplitter
     from tokenizers import Tokenizer
 
+# A long run without spaces is one unknown token to many tokenizers, and then any length would fit.
+MAX_CHARACTERS_PER_TOKEN = 16
+# Longer sections are cut at white space first: the splitter's time grows faster than the text.
+LONGEST_STRETCH = 50_000
 PASSAGE_COLUMNS = ["passage_id", "document_id", "title", "text", "start", "end", "page"]
 
 
@@ -23,7 +27,7 @@ def chunk_documents(
     Args:
         documents: document_id, title, text, markup, pages.
         tokenizer: counts the tokens; None counts characters, four to a token.
-        max_tokens: longest passage, at least 16. Sections up to it stay whole.
+        max_tokens: longest passage, at least 16, of at most 16 characters a token. Sections up to it stay whole.
         overlap: tokens that neighbouring pieces of one long section share; below `max_tokens`.
         min_characters: shorter pieces are dropped: a lone heading answers nothing.
     Returns:
@@ -40,10 +44,10 @@ def chunk_documents(
     for document in documents.itertuples(index=False):
         for section in sections(document.text, document.markup):
             piece = document.text[section.start : section.end]
-            chunks = [(0, piece)] if length(piece) <= max_tokens else splitter.chunk_indices(piece)
-            for offset, chunk in chunks:
+            short = len(piece) <= MAX_CHARACTERS_PER_TOKEN * max_tokens and length(piece) <= max_tokens
+            for offset, chunk in [(0, piece)] if short else pieces(piece, splitter, max_tokens):
                 # A section that is only its heading has nothing to say.
-                if len(chunk) < min_characters or chunk == section.heading:
+                if len(chunk) < min_characters or chunk.rstrip("# \t") == section.heading.rstrip("#"):
                     continue
                 start = section.start + offset
                 rows.append(passage_row(document, section.path, start, chunk))
@@ -52,6 +56,21 @@ def chunk_documents(
             "No passage is left: every section is shorter than min_characters, or the documents are empty."
         )
     return pd.DataFrame(rows, columns=PASSAGE_COLUMNS)
+
+
+def pieces(text: str, splitter: "TextSplitter", max_tokens: int) -> Iterator[tuple[int, str]]:
+    """Offset and text of each piece of a long section, in order."""
+    longest = MAX_CHARACTERS_PER_TOKEN * max_tokens
+    begin = 0
+    while begin < len(text):
+        end = begin + LONGEST_STRETCH
+        if end < len(text):
+            stretch = text[begin:end]
+            end = begin + (stretch.rfind("\n") + 1 or stretch.rfind(" ") + 1 or LONGEST_STRETCH)
+        for offset, chunk in splitter.chunk_indices(text[begin:end]):
+            for start in range(0, len(chunk), longest):
+                yield begin + offset + start, chunk[start : start + longest]
+        begin = end
 
 
 def passage_row(document: object, path: tuple[str, ...], start: int, text: str) -> dict[str, object]:
@@ -84,13 +103,15 @@ def text_splitter(
 
         def measure(text: str) -> int:
             return (len(text) + 3) // 4
-    else:
-        # A copy: the model's own tokenizer may truncate, and then every long text would seem to fit.
-        counting = type(tokenizer).from_str(tokenizer.to_str())
-        counting.no_truncation()
-        counting.no_padding()
 
-        def measure(text: str) -> int:
-            return len(counting.encode(text, add_special_tokens=False).ids)
+        return TextSplitter.from_callback(measure, max_tokens, overlap), measure
 
-    return TextSplitter.from_callback(measure, max_tokens, overlap), measure
+    # A copy: the model's own tokenizer may truncate, and then every long text would seem to fit.
+    counting = type(tokenizer).from_str(tokenizer.to_str())
+    counting.no_truncation()
+    counting.no_padding()
+
+    def count(text: str) -> int:
+        return len(counting.encode(text, add_special_tokens=False).ids)
+
+    return TextSplitter.from_huggingface_tokenizer(counting, max_tokens, overlap), count

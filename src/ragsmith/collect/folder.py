@@ -3,16 +3,21 @@
 import datetime as dt
 import json
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ragsmith.collect.documents import Document
+from ragsmith.collect.sections import sections
 
 logger = logging.getLogger(__name__)
 
 MARKUP = {".md": "markdown", ".markdown": "markdown", ".txt": "plain", ".text": "plain", ".rst": "plain"}
 RECORD_SUFFIXES = (".jsonl",)
+# JSON can name characters that no UTF-8 file can hold.
+UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+NEWLINE = re.compile(r"\r\n?")
 
 
 @dataclass
@@ -27,7 +32,7 @@ def read_folder(folder: Path, max_bytes: int = 50_000_000) -> FolderReading:
     """Read every text, Markdown and JSONL file below a folder.
 
     A JSONL file holds one record a line, with `text` and, if it likes, `id`, `title`, `url`, `markup` and `licence`.
-    Hidden files and folders and links that leave the folder are passed over. Nothing is written.
+    Hidden files and folders are passed over; so are links that leave the folder, with a reason. Nothing is written.
 
     Args:
         folder: an existing folder.
@@ -45,7 +50,8 @@ def read_folder(folder: Path, max_bytes: int = 50_000_000) -> FolderReading:
         relative = path.relative_to(folder)
         if any(part.startswith(".") for part in relative.parts) or not path.is_file():
             continue
-        uri = relative.as_posix()
+        # A name that is no UTF-8 could not be written into any table.
+        uri = relative.as_posix().encode("utf-8", "backslashreplace").decode()
         if not path.resolve().is_relative_to(root):
             reading.rejected.append({"uri": uri, "reason": "link that leaves the folder"})
         elif path.suffix.lower() not in {*MARKUP, *RECORD_SUFFIXES}:
@@ -53,7 +59,10 @@ def read_folder(folder: Path, max_bytes: int = 50_000_000) -> FolderReading:
         elif path.stat().st_size > max_bytes:
             reading.rejected.append({"uri": uri, "reason": f"larger than {max_bytes} bytes"})
         else:
-            read_file(path, uri, reading)
+            try:
+                read_file(path, uri, reading)
+            except OSError as error:
+                reading.rejected.append({"uri": uri, "reason": f"cannot be read: {error.strerror}"})
     logger.info("%s: %d documents, %d rejected", folder, len(reading.documents), len(reading.rejected))
     return reading
 
@@ -62,11 +71,17 @@ def read_file(path: Path, uri: str, reading: FolderReading) -> None:
     """Add one file's documents, or the reason why there are none."""
     modified = dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC).isoformat(timespec="seconds")
     if path.suffix.lower() in RECORD_SUFFIXES:
+        seen: dict[str, int] = {}
         for number, record, reason in read_records(path):
             if record is None:
                 reading.rejected.append({"uri": f"{uri}#{number}", "reason": reason})
+                continue
+            document = record_document(record, f"{uri}#{number}", modified)
+            if (first := seen.setdefault(document.uri, number)) != number:
+                twice = f"its id or url is that of line {first}"
+                reading.rejected.append({"uri": f"{uri}#{number}", "reason": twice})
             else:
-                reading.documents.append(record_document(record, f"{uri}#{number}", modified))
+                reading.documents.append(document)
         return
     try:
         # utf-8-sig: editors on Windows put a byte-order mark first.
@@ -78,8 +93,9 @@ def read_file(path: Path, uri: str, reading: FolderReading) -> None:
         reading.rejected.append({"uri": uri, "reason": "empty" if not text.strip() else "binary"})
         return
     markup = MARKUP[path.suffix.lower()]
-    first = text.lstrip().split("\n", 1)[0].strip()
-    title = first.lstrip("#").strip() if markup == "markdown" and first.startswith("#") else path.stem
+    # The heading that it begins with, as `chunk_documents` will name it: the passages' titles then say it once.
+    heading = next(sections(text, markup)).path
+    title = heading[0] if heading else Path(uri).stem
     reading.documents.append(Document("folder", uri, title, text, markup, modified))
 
 
@@ -98,7 +114,11 @@ def read_records(path: Path) -> Iterator[tuple[int, dict[str, str] | None, str]]
             if not isinstance(text, str) or not text.strip():
                 yield number, None, "no text: a record needs a non-empty string under 'text'"
                 continue
-            yield number, {key: value for key, value in record.items() if isinstance(value, str)}, ""
+            strings = {key: value for key, value in record.items() if isinstance(value, str)}
+            if any(UNSTORABLE.search(value) for value in strings.values()):
+                yield number, None, "binary: it holds a NUL or half a surrogate pair"
+                continue
+            yield number, strings, ""
 
 
 def record_document(record: dict[str, str], uri: str, modified: str) -> Document:
@@ -108,8 +128,8 @@ def record_document(record: dict[str, str], uri: str, modified: str) -> Document
     return Document(
         source="folder",
         uri=f"{file}#{name}" if name else uri,
-        title=record.get("title") or name or uri,
-        text=record["text"],
+        title=" ".join((record.get("title") or name or uri).split()),
+        text=NEWLINE.sub("\n", record["text"]),
         markup="markdown" if record.get("markup") == "markdown" else "plain",
         fetched_at=modified,
         licence=record.get("licence", ""),

@@ -9,6 +9,7 @@ import pandas as pd
 
 GOLD_COLUMNS = ["query_id", "text", "passage_ids", "answers", "document_ids"]
 SAMPLE_QUESTIONS = Path(__file__).with_name("sample_questions.jsonl")
+SAMPLE_EXAMPLES = Path(__file__).with_name("sample_examples.jsonl")
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,18 @@ def read_questions(path: Path) -> list[Question]:
         ValueError: a line is no such record, or a question occurs twice; all faults are listed (the first 20).
     """
     questions, faults, seen = [], [], set()
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+    try:
+        # Not splitlines: a question may hold U+2028. utf-8-sig: editors on Windows put a byte-order mark first.
+        lines = path.read_text("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from error
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         where = f"{path.name}:{number}"
         try:
             record = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             faults.append(f"{where}: not JSON ({error})")
             continue
         if not isinstance(record, dict) or not isinstance(record.get("query"), str) or not record["query"].strip():
@@ -54,12 +60,12 @@ def read_questions(path: Path) -> list[Question]:
             faults.append(f"{where}: 'passages' and 'answers' are lists of strings")
         elif not lists[0]:
             faults.append(f"{where}: needs at least one entry in 'passages'")
-        elif record["query"].casefold() in seen:
+        elif record["query"].strip().casefold() in seen:
             faults.append(f"{where}: asked before: {record['query']!r}")
         else:
             names = tuple(lists[1]) or tuple(lists[0])
             questions.append(Question(record["query"].strip(), tuple(lists[0]), names, where))
-        seen.add(record["query"].casefold())
+        seen.add(record["query"].strip().casefold())
     if faults:
         shown = "\n  ".join(faults[:20])
         raise ValueError(f"{path} has {len(faults)} faults:\n  {shown}")
@@ -78,7 +84,14 @@ def resolve_questions(questions: list[Question], passages: pd.DataFrame) -> tupl
     Returns:
         query_id, text, passage_ids, answers, document_ids, one row per question of which something was found; and the
         names that were not found, as {"question", "passage", "where"} rows (another Python version lacks some).
+    Raises:
+        ValueError: two files ask the same question.
     """
+    first_asked: dict[str, str] = {}
+    for question in questions:
+        first = first_asked.setdefault(question.text.casefold(), question.where)
+        if first != question.where:
+            raise ValueError(f"{question.where} asks what {first} asks: {question.text!r}. Keep one of them.")
     by_name: dict[str, list[tuple[str, str]]] = {}
     firsts = passages.sort_values(["document_id", "start"], kind="stable").drop_duplicates(["document_id", "title"])
     for row in firsts.itertuples(index=False):
@@ -103,3 +116,25 @@ def resolve_questions(questions: list[Question], passages: pd.DataFrame) -> tupl
                 }
             )
     return pd.DataFrame(rows, columns=GOLD_COLUMNS), missing
+
+
+def for_training(
+    questions: pd.DataFrame, splits: pd.DataFrame, gold: pd.DataFrame
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """The example questions that training may use: about training documents alone, and none that is gold.
+
+    Args:
+        questions: from `resolve_questions`.
+        splits: document_id, split.
+        gold: text, of the gold questions.
+    Returns:
+        The questions kept; and how many were left out, by reason.
+    """
+    train = set(splits.loc[splits["split"] == "train", "document_id"])
+    inside = questions["document_ids"].map(lambda documents: set(documents) <= train).astype(bool)
+    asked = questions["text"].str.casefold().isin(set(gold["text"].str.casefold()))
+    left_out = {
+        "not about training documents alone": int((~inside).sum()),
+        "a gold question": int((inside & asked).sum()),
+    }
+    return questions[inside & ~asked].reset_index(drop=True), left_out

@@ -4,8 +4,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-HEADING = re.compile(r"^(#{1,6})[ \t]+(.*?)[ \t]*#*[ \t]*$")
-FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})")
+HEADING = re.compile(r"^(#{1,6})[ \t]+(.*)$")
+# Number signs at the end close a heading only after a space: "# Learning C#" keeps its own.
+CLOSING = re.compile(r"(?:^|[ \t])#+$")
+# A second run of backticks on the line makes it inline code.
+FENCE = re.compile(r"^ {0,3}(`{3,}(?=[^`]*$)|~{3,})")
+# What str.splitlines also breaks at (form feed, U+2028) ends no line of Markdown.
+LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
 CALL = re.compile(r"^([A-Za-z_][\w.]*)\(.*$", re.DOTALL)
 
 
@@ -31,9 +36,16 @@ def heading_name(heading: str) -> str:
 
     >>> heading_name("shutil.disk_usage(path)"), heading_name("Copying files")
     ('shutil.disk_usage', 'Copying files')
+    >>> heading_name("Copying files ##")  # closed, as it stands in a passage
+    'Copying files'
     """
     call = CALL.match(heading)
-    return call.group(1) if call else heading
+    return call.group(1) if call else without_closing(heading)
+
+
+def without_closing(heading: str) -> str:
+    """A heading without the number signs that may close it."""
+    return CLOSING.sub("", heading.rstrip()).rstrip()
 
 
 def sections(text: str, markup: str) -> Iterator[Section]:
@@ -51,7 +63,7 @@ def sections(text: str, markup: str) -> Iterator[Section]:
         return
     path: list[tuple[int, str]] = []
     begin, heading, fence, offset = 0, "", "", 0
-    for line in text.splitlines(keepends=True):
+    for line in LINE.findall(text):
         content = line.rstrip("\r\n")
         if mark := FENCE.match(content):
             if not fence:
@@ -59,10 +71,10 @@ def sections(text: str, markup: str) -> Iterator[Section]:
             elif mark.group(1).startswith(fence) and content.strip() == mark.group(1):
                 fence = ""
         found = None if fence else HEADING.match(content)
-        if found and found.group(2):
+        if found and (own := without_closing(found.group(2))):
             if span := trimmed(text, begin, offset):
                 yield Section(tuple(name for _, name in path), heading, *span)
-            level, heading = len(found.group(1)), found.group(2)
+            level, heading = len(found.group(1)), own
             path = [(above, name) for above, name in path if above < level] + [(level, heading_name(heading))]
             begin = offset + found.start(2)
         offset += len(line)

@@ -24,9 +24,19 @@ def split_documents(
     Returns:
         document_id, split; in the order of `document_ids`.
     Raises:
-        ValueError: no document is left for training.
+        ValueError: no document is left for training, or there is too little for each split to get some.
     """
     groups = connected(gold_documents)
+    if len(groups) == 1:
+        raise ValueError(
+            "All gold questions hang together by the documents that answer them: they cannot be divided into dev and "
+            "test. Add a question about another document."
+        )
+    if not groups and len(document_ids) < 3:
+        raise ValueError(
+            f"{len(document_ids)} documents cannot be divided into train, dev and test. "
+            "Add documents, or gold questions about some of them."
+        )
     if groups:
         split_of = assign(groups, {"dev": dev, "test": test}, seed)
     else:
@@ -67,7 +77,10 @@ def connected(gold_documents: Iterable[Sequence[str]]) -> list[tuple[list[str], 
 
 
 def assign(groups: list[tuple[list[str], int]], shares: dict[str, float], seed: int) -> dict[str, str]:
-    """The split of each document: largest groups first, each to the split that is furthest below its share."""
+    """The split of each document: largest groups first, each to the split that is furthest below its share.
+
+    The last groups go to the splits that have none yet, so that none stays empty.
+    """
 
     def order(group: tuple[list[str], int]) -> tuple[int, bytes]:
         return -group[1], hashlib.sha256(f"{seed}\n{group[0][0]}".encode()).digest()
@@ -76,8 +89,10 @@ def assign(groups: list[tuple[list[str], int]], shares: dict[str, float], seed: 
     weight = sum(shares.values())
     filled = dict.fromkeys(shares, 0)
     split_of: dict[str, str] = {}
-    for documents, count in sorted(groups, key=order):
-        split = max(shares, key=lambda name: shares[name] / weight * total - filled[name])
+    for left, (documents, count) in zip(range(len(groups), 0, -1), sorted(groups, key=order), strict=True):
+        empty = [name for name in shares if not filled[name]]
+        choice = empty if left <= len(empty) else list(shares)
+        split = max(choice, key=lambda name: shares[name] / weight * total - filled[name])
         filled[split] += count
         split_of.update(dict.fromkeys(documents, split))
     return split_of

@@ -36,7 +36,7 @@ def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
             now = time.monotonic()
             if now - last >= LOG_EVERY_SECONDS:
                 last = now
-                remaining = (now - begun) / done * (total - done)
+                remaining = (now - begun) / max(done, 1) * (total - done)
                 logger.info("%s: %d of %d, about %.0f s left", label, done, total, remaining)
 
         yield advance

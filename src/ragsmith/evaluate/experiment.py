@@ -39,8 +39,8 @@ def per_query_table(
     """One row per question, as the report shows it.
 
     Returns:
-        query_id, query, expected (accepted answers), answer, em, f1, passage_title and passage_text (that the answer was
-        read from, empty without an answer), and for each system rank_<system> (of its first right passage, or missing).
+        query_id, query, expected (accepted answers), answer, em, f1, passage_title and passage_text (that the answer
+        was read from, empty without one), and for each system rank_<system> (of its first right passage, or missing).
     """
     shown = passages.set_index("passage_id")[["title", "text"]]
     table = queries[["query_id", "text"]].rename(columns={"text": "query"})

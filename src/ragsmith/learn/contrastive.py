@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ragsmith.compute.device import Machine
 from ragsmith.learn.losses import info_nce
 from ragsmith.learn.ranking import ndcg
 from ragsmith.learn.training_data import BatchBuilder
@@ -26,7 +25,7 @@ class ContrastiveSettings:
         temperature: of InfoNCE.
         max_query_tokens, max_passage_tokens: longer texts are cut.
         dropout: share of activations dropped; the model's own value costs a third of the time on a processor.
-        micro_tokens: padded tokens in one forward pass; a batch is sorted by length and split at it, the loss is the same.
+        micro_tokens: padded tokens in one forward pass; a batch is sorted by length and split, the loss is the same.
     """
 
     temperature: float = 0.05

@@ -1,4 +1,4 @@
-"""The passages that dev questions are searched in while training: far fewer than all, and none of the hard ones missing."""
+"""The passages that dev questions are searched in while training: few, and none of the hard ones missing."""
 
 import numpy as np
 import pandas as pd
@@ -38,13 +38,17 @@ def dev_set(
     relevant = right.groupby("query_id")["passage_id"].agg(set)
     judged = queries["query_id"].isin(relevant.index).to_numpy()
     if not judged.any():
-        raise ValueError("There is no dev question with a right passage: training could not be steered. Add dev questions.")
+        raise ValueError(
+            "There is no dev question with a right passage: training could not be steered. Add dev questions."
+        )
     _, rows = index.search(query_vectors[judged], NEIGHBOURS)
     pool = {passage_id for passage_ids in relevant for passage_id in passage_ids}
     pool |= {index.passage_ids[row] for row in rows.ravel()}
     others = [passage_id for passage_id in passages["passage_id"] if passage_id not in pool]
     extra = max(0, min(size - len(pool), len(others)))
-    drawn = np.random.default_rng(seed).choice(len(others), size=extra, replace=False) if extra else []
+    drawn: np.ndarray | list[int] = (
+        np.random.default_rng(seed).choice(len(others), size=extra, replace=False) if extra else []
+    )
     pool |= {others[int(place)] for place in drawn}
     chosen = passages[passages["passage_id"].isin(pool)]
     kept = queries[judged]

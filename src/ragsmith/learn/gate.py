@@ -87,5 +87,6 @@ def gate(
 def average(one: "Weights", other: "Weights") -> "Weights":
     """Half of each; whole numbers (position ids) as they are."""
     return {
-        name: (tensor + other[name]) / 2 if tensor.is_floating_point() else tensor.clone() for name, tensor in one.items()
+        name: (tensor + other[name]) / 2 if tensor.is_floating_point() else tensor.clone()
+        for name, tensor in one.items()
     }

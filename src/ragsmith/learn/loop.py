@@ -99,8 +99,6 @@ def fit(task: Task, settings: LoopSettings, machine: Machine, work: Path, label:
         ValueError: the task has no batch.
         FloatingPointError: the loss is not finite; the last checkpoint is kept.
     """
-    import torch
-
     if task.batches_per_epoch < 1:
         raise ValueError(f"{label}: there is no whole batch to train on. Lower batch_size or add data.")
     total = settings.epochs * task.batches_per_epoch
@@ -221,7 +219,10 @@ def run_log(work: Path, step: int) -> Iterator[Any]:
     shortened = work / "log.jsonl.new"  # renamed, for a process that dies while it writes would lose the lines
     shortened.write_text("".join(line + "\n" for line in kept), "utf-8")
     shortened.replace(path)
-    with path.open("a", encoding="utf-8") as file, SummaryWriter(str(work / "tensorboard"), purge_step=step + 1) as board:
+    with (
+        path.open("a", encoding="utf-8") as file,
+        SummaryWriter(str(work / "tensorboard"), purge_step=step + 1) as board,
+    ):
 
         def record(kind: str, at: int, figures: dict[str, float]) -> None:
             file.write(json.dumps({"kind": kind, "step": at, **figures}) + "\n")

@@ -19,7 +19,7 @@ def info_nce(
         queries: unit vectors, shape (queries, dimension).
         candidates: unit vectors of all passages in the batch, shape (candidates, dimension).
         targets: int64, shape (queries,): the row of each query's own positive among the candidates.
-        ignored: bool, shape (queries, candidates): other passages that also answer the query; neither pulled nor pushed.
+        ignored: bool, shape (queries, candidates): other right passages of the query; neither pulled nor pushed.
         temperature: divides the cosines, above 0.
     Returns:
         The mean loss, and the cosines of shape (queries, candidates).

@@ -22,7 +22,12 @@ def training_figure(log: pd.DataFrame, title: str) -> "Figure":
     figure = make_subplots(specs=[[{"secondary_y": True}]])
     figure.add_scatter(x=train["step"], y=train["loss"], name="training loss", line={"color": "#888888", "width": 1})
     figure.add_scatter(
-        x=dev["step"], y=dev[metric], name=f"dev {metric}", mode="lines+markers", line={"color": "#0072B2"}, secondary_y=True
+        x=dev["step"],
+        y=dev[metric],
+        name=f"dev {metric}",
+        mode="lines+markers",
+        line={"color": "#0072B2"},
+        secondary_y=True,
     )
     figure.update_layout(title=title, xaxis_title="step", template="plotly_white")
     figure.update_yaxes(title_text="loss", secondary_y=False)

@@ -18,6 +18,38 @@ from ragsmith.retrieve.models import model_hash
 
 
 @dataclass(frozen=True)
+class RetrieverSettings:
+    """How a retriever is trained.
+
+    Attributes:
+        batch_size, negatives, cut_probability: see `BatchBuilder`.
+        contrastive, loop: see their classes.
+    """
+
+    batch_size: int
+    negatives: int
+    cut_probability: float
+    contrastive: ContrastiveSettings
+    loop: LoopSettings
+
+
+@dataclass(frozen=True)
+class RetrieverData:
+    """What it is trained on.
+
+    Attributes:
+        queries, mined: see `training_examples`.
+        passages: passage_id, title, text.
+        dev: steers training and decides at the gate.
+    """
+
+    queries: pd.DataFrame
+    mined: pd.DataFrame
+    passages: pd.DataFrame
+    dev: DevSet
+
+
+@dataclass(frozen=True)
 class RetrieverRun:
     """What training leaves.
 
@@ -33,28 +65,14 @@ class RetrieverRun:
 
 
 def train_retriever(
-    base: Path,
-    queries: pd.DataFrame,
-    mined: pd.DataFrame,
-    passages: pd.DataFrame,
-    dev: DevSet,
-    batch_size: int,
-    negatives: int,
-    cut_probability: float,
-    settings: ContrastiveSettings,
-    loop: LoopSettings,
-    machine: Machine,
-    work: Path,
+    base: Path, data: RetrieverData, settings: RetrieverSettings, machine: Machine, work: Path
 ) -> RetrieverRun:
     """Tune a bi-encoder with in-batch and mined negatives, and let the gate choose what ships.
 
     Args:
         base: the model to start from.
-        queries, mined: see `training_examples`.
-        passages: passage_id, title, text.
-        dev: steers training and decides at the gate.
-        batch_size, negatives, cut_probability: see `BatchBuilder`.
-        settings, loop: see their classes.
+        data: see `RetrieverData`.
+        settings: see `RetrieverSettings`.
         machine: device and precision.
         work: folder of this training alone; an interrupted run goes on from it.
     Raises:
@@ -62,9 +80,12 @@ def train_retriever(
         UntrainedModel: the weights did not change.
     """
     encoder = Encoder.load(base, machine)
-    examples = training_examples(queries, mined)
-    builder = BatchBuilder(examples, passages, batch_size, negatives, cut_probability, loop.seed)
-    task = ContrastiveTask(encoder, builder, dev, settings, model_hash(str(base)))
+    loop, dev = settings.loop, data.dev
+    examples = training_examples(data.queries, data.mined)
+    builder = BatchBuilder(
+        examples, data.passages, settings.batch_size, settings.negatives, settings.cut_probability, loop.seed
+    )
+    task = ContrastiveTask(encoder, builder, dev, settings.contrastive, model_hash(str(base)))
     untouched = weights(task.module)
     result = fit(task, loop, machine, work / "fit", "retriever")
 

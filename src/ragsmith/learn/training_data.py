@@ -65,6 +65,23 @@ def training_examples(queries: pd.DataFrame, mined: pd.DataFrame) -> list[Exampl
     return examples
 
 
+def preferred(queries: pd.DataFrame, prefer_examples: int) -> pd.DataFrame:
+    """The training queries to use: written examples alone when there are enough of them, else all.
+
+    Queries made from the documents' structure repeat the words of their passages. Beside real questions they teach a
+    good encoder to look for equal words again (docs/retriever.md has the figures).
+
+    Args:
+        queries: query_id, kind, split and any other columns.
+        prefer_examples: from so many examples on, they are used alone.
+    Returns:
+        The training queries, in their order.
+    """
+    train = queries[queries["split"] == "train"]
+    examples = train[train["kind"] == "example"]
+    return examples if len(examples) >= prefer_examples else train
+
+
 class BatchBuilder:
     """Batches of examples; the same ones for the same seed, epoch and number.
 

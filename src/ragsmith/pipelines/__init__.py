@@ -1,1 +1,1 @@
-"""The seven pipelines: wiring, thin steps and typed parameters. What they do is in the library packages beside them."""
+"""The seven pipelines: wiring, thin steps, typed parameters. What they do is in the library packages beside them."""

@@ -39,7 +39,9 @@ def reading_examples(
     right = qrels[qrels["grade"] > 0].groupby("query_id")["passage_id"].agg(frozenset)
     found: dict[str, list[ReadingPassage]] = {}
     for row in run[run["rank"] <= k].sort_values(["query_id", "rank"]).itertuples(index=False):
-        found.setdefault(row.query_id, []).append(ReadingPassage(row.passage_id, text_of[row.passage_id], float(row.cosine)))
+        found.setdefault(row.query_id, []).append(
+            ReadingPassage(row.passage_id, text_of[row.passage_id], float(row.cosine))
+        )
     return [
         ReadingExample(
             question=query.text,

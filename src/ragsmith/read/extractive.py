@@ -13,7 +13,7 @@ from ragsmith.retrieve.models import ModelError, check_model_folder
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 READER_FILE = "reader.json"
 
@@ -70,9 +70,9 @@ class EncodedPair:
 class ExtractiveReader:
     """A question-answering head over question and passage, read one passage at a time and compared across them.
 
-    Start and end are normalised over all passages of a question (shared normalisation, Clark and Gardner, ACL 2018), so
-    that scores of different passages can be compared; the retrieval score is added as a prior (as in REALM, Guu et al.
-    2020).
+    Start and end are normalised over all passages of a question (shared normalisation, Clark and Gardner, ACL 2018),
+    so that scores of different passages can be compared; the retrieval score is added as a prior (as in REALM, Guu et
+    al. 2020).
 
     Args:
         model: a transformers model for question answering, with two logits per token.
@@ -84,7 +84,7 @@ class ExtractiveReader:
     def __init__(
         self,
         model: "PreTrainedModel",
-        tokenizer: "PreTrainedTokenizerFast",
+        tokenizer: "PreTrainedTokenizerBase",
         settings: ReaderSettings,
         machine: Machine,
     ) -> None:
@@ -94,7 +94,9 @@ class ExtractiveReader:
         self.machine = machine
 
     @classmethod
-    def load(cls, folder: Path, settings: ReaderSettings | None = None, machine: Machine | None = None) -> "ExtractiveReader":
+    def load(
+        cls, folder: Path, settings: ReaderSettings | None = None, machine: Machine | None = None
+    ) -> "ExtractiveReader":
         """A saved reader; or, when the folder holds only an encoder, one with an untrained head.
 
         Args:
@@ -119,13 +121,19 @@ class ExtractiveReader:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)  # the new head's weights
                 model = AutoModelForQuestionAnswering.from_pretrained(
-                    str(folder), use_safetensors=True, dtype=torch.float32, attn_implementation="eager", local_files_only=True
+                    str(folder),
+                    use_safetensors=True,
+                    dtype=torch.float32,
+                    attn_implementation="eager",
+                    local_files_only=True,
                 )
         finally:
             transformers_logging.set_verbosity(verbosity)
         places = getattr(model.config, "max_position_embeddings", None)
         if places is not None and settings.max_tokens > places:
-            raise ModelError(f"{folder} reads at most {places} tokens, and max_tokens is {settings.max_tokens}: lower it.")
+            raise ModelError(
+                f"{folder} reads at most {places} tokens, and max_tokens is {settings.max_tokens}: lower it."
+            )
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         return cls(model, tokenizer, settings, machine or probe())
 
@@ -168,7 +176,7 @@ class ExtractiveReader:
 
         longest = max(len(pair.input_ids) for pair in pairs)
         shape = (len(pairs), longest)
-        ids = torch.full(shape, int(self.tokenizer.pad_token_id or 0), dtype=torch.long)  # type: ignore[call-overload]
+        ids = torch.full(shape, int(self.tokenizer.pad_token_id or 0), dtype=torch.long)
         types, attention = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
         readable = torch.zeros(shape, dtype=torch.bool)
         for row, pair in enumerate(pairs):

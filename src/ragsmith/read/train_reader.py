@@ -15,6 +15,23 @@ from ragsmith.retrieve.models import model_hash
 
 
 @dataclass(frozen=True)
+class ReaderPlan:
+    """How a reader is trained.
+
+    Attributes:
+        reader: its settings; the prior weight is replaced by the best of `prior_weights`.
+        batch_size: questions in a batch.
+        prior_weights: tried on dev after training.
+        loop: length and speed.
+    """
+
+    reader: ReaderSettings
+    batch_size: int
+    prior_weights: Sequence[float]
+    loop: LoopSettings
+
+
+@dataclass(frozen=True)
 class ReaderRun:
     """What training leaves: the finished folder, the report (dev scores, prior), and the log of every step."""
 
@@ -27,10 +44,7 @@ def train_reader(
     base: Path,
     examples: Sequence[ReadingExample],
     dev: Sequence[ReadingExample],
-    settings: ReaderSettings,
-    batch_size: int,
-    prior_weights: Sequence[float],
-    loop: LoopSettings,
+    plan: ReaderPlan,
     machine: Machine,
     work: Path,
 ) -> ReaderRun:
@@ -40,10 +54,7 @@ def train_reader(
         base: an encoder's folder; its question-answering head starts untrained.
         examples: training questions, each with its right passage among those it reads.
         dev: questions with the passages that were really retrieved.
-        settings: of the reader; its prior weight is replaced by the best of `prior_weights`.
-        batch_size: questions in a batch.
-        prior_weights: tried on dev after training.
-        loop: length and speed.
+        plan: see `ReaderPlan`.
         machine: device and precision.
         work: folder of this training alone; an interrupted run goes on from it.
     Raises:
@@ -52,17 +63,17 @@ def train_reader(
     if not dev:
         raise ValueError("There is no dev question with an answer: the reader could not be judged. Add dev questions.")
     # While training, the prior stays out: the head is to learn what the retriever does not know.
-    reader = ExtractiveReader.load(base, replace(settings, prior_weight=0.0), machine)
-    task = ReaderTask(reader, examples, dev, batch_size, loop.seed, model_hash(str(base)))
+    reader = ExtractiveReader.load(base, replace(plan.reader, prior_weight=0.0), machine)
+    task = ReaderTask(reader, examples, dev, plan.batch_size, plan.loop.seed, model_hash(str(base)))
     untouched = weights(task.module)
-    result = fit(task, loop, machine, work / "fit", "reader")
+    result = fit(task, plan.loop, machine, work / "fit", "reader")
     best = result.checkpoints.best()
     if best is None and result.state.scores[result.state.step] < result.state.scores[0]:
         best = untouched  # a base that could read already, and that training made worse
     if best is not None:
         task.module.load_state_dict(best)
-    weight, table = tune_prior(reader, dev, prior_weights)
-    final = ExtractiveReader(reader.model, reader.tokenizer, replace(settings, prior_weight=weight), machine)
+    weight, table = tune_prior(reader, dev, plan.prior_weights)
+    final = ExtractiveReader(reader.model, reader.tokenizer, replace(plan.reader, prior_weight=weight), machine)
     folder = work / "model"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

@@ -71,12 +71,14 @@ class ReaderTask:
         return hash_json([self.base_hash, sets, self.batch_size, self.seed, asdict(self.reader.settings)])
 
     def loss(self, epoch: int, number: int) -> "tuple[torch.Tensor, dict[str, float]]":
-        """Mean over questions of the negative log share of the right starts and ends; figure: share of right starts."""
+        """Mean over questions of the negative log share of right starts and ends; figure: share of right starts."""
         import torch
 
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.examples))
         chosen = [self.examples[place] for place in order[number * self.batch_size : (number + 1) * self.batch_size]]
-        pairs = [self.reader.encode(example.question, passage.text) for example in chosen for passage in example.passages]
+        pairs = [
+            self.reader.encode(example.question, passage.text) for example in chosen for passage in example.passages
+        ]
         start, end = self.reader.logits(pairs)
         losses, right = [], 0
         first = 0
@@ -88,7 +90,9 @@ class ReaderTask:
                 continue
             for logits, places in ((start[rows], starts), (end[rows], ends)):
                 flat = logits.flatten()
-                marked = torch.tensor([row * logits.shape[1] + token for row, token in dict.fromkeys(places)], device=flat.device)
+                marked = torch.tensor(
+                    [row * logits.shape[1] + token for row, token in dict.fromkeys(places)], device=flat.device
+                )
                 losses.append(flat.logsumexp(0) - flat[marked].logsumexp(0))
             best = int(start[rows].flatten().argmax())
             right += (best // start.shape[1], best % start.shape[1]) in starts
@@ -108,8 +112,8 @@ def right_tokens(
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     """(passage, token) of each right start and of each right end, answers in their order in each right passage.
 
-    Of the places of an answer it is the first at which whole tokens spell it (`os` is in `close`, but not as an answer),
-    or else the first.
+    Of the places of an answer it is the first at which whole tokens spell it (`os` is in `close`, but not as an
+    answer), or else the first.
     """
     starts, ends = [], []
     for row, (passage, pair) in enumerate(zip(example.passages, pairs, strict=True)):
@@ -145,7 +149,9 @@ def same_answer(answer: str, accepted: Sequence[str]) -> bool:
 
 def exact_share(spans: Sequence[Span | None], examples: Sequence[ReadingExample]) -> float:
     """Share of the examples whose span is an accepted answer."""
-    right = sum(span is not None and same_answer(span.text, e.answers) for span, e in zip(spans, examples, strict=True))
+    right = sum(
+        span is not None and same_answer(span.text, e.answers) for span, e in zip(spans, examples, strict=True)
+    )
     return right / len(examples)
 
 
@@ -163,7 +169,9 @@ def tune_prior(
     """
     table = []
     for weight in weights:
-        variant = ExtractiveReader(reader.model, reader.tokenizer, replace(reader.settings, prior_weight=weight), reader.machine)
+        variant = ExtractiveReader(
+            reader.model, reader.tokenizer, replace(reader.settings, prior_weight=weight), reader.machine
+        )
         spans = variant.answer_all([e.question for e in dev], [e.passages for e in dev])
         table.append({"prior_weight": weight, "em": exact_share(spans, dev)})
     best = max(table, key=lambda row: row["em"])

@@ -20,7 +20,9 @@ class MiningSettings:
         relative_margin: a neighbour that scores above (1 - margin) times the positive may well be right: it is dropped
             (the 95 % rule of NV-Retriever, Moreira et al. 2024).
         relaxed_margins: tried in turn for queries that starve, that is, keep fewer than num_negatives.
-        exclude_same_document: neighbours in a positive's document are dropped: often they answer too.
+        exclude_same_document: neighbours in a positive's document are dropped: often they answer too. Where a document
+            is a reference of many objects, its other sections are the very ones to be told apart: set it to false.
+            Other pieces of a positive's own section are dropped in any case.
     """
 
     top_k: int = 100
@@ -46,19 +48,29 @@ def mine_hard_negatives(
         query_vectors: float32 unit vectors, shape (queries, dimension), of the model that made `index`.
         positives: passage ids per query id; every query has at least one.
         index: holds every passage of `passages`.
-        passages: passage_id, document_id.
+        passages: passage_id, document_id, title.
         allowed_documents: negatives come from these alone: training must not touch dev or test documents.
         settings: see `MiningSettings`.
     Returns:
         query_id, positive_ids, negative_ids, negative_scores (cosines), teacher_scores (empty: no teacher); queries
-        without any negative are left out. And the audit: how many candidates were dropped and why, how many queries
-        starved, were relaxed and were left out.
+        without any negative are left out. And the audit: how many neighbours were dropped and why (with the negatives
+        they add up to all that were looked at), how many queries starved, took a relaxed margin and were left out.
     Raises:
         ValueError: no query keeps a negative.
     """
     document_of = dict(zip(passages["passage_id"], passages["document_id"], strict=True))
+    section_of = dict(
+        zip(passages["passage_id"], zip(passages["document_id"], passages["title"], strict=True), strict=True)
+    )
     row_of = {passage_id: row for row, passage_id in enumerate(index.passage_ids)}
-    dropped = {"positive": 0, "same_document": 0, "not_in_training_documents": 0, "above_margin": 0}
+    dropped = {
+        "positive": 0,
+        "same_section": 0,
+        "same_document": 0,
+        "not_in_training_documents": 0,
+        "above_margin": 0,
+        "not_needed": 0,
+    }
     relaxed = dict.fromkeys((str(margin) for margin in settings.relaxed_margins), 0)
     rows: list[dict[str, object]] = []
     starved = left_out = 0
@@ -66,6 +78,7 @@ def mine_hard_negatives(
     for position, query_id in enumerate(query_ids):
         right = positives[query_id]
         documents = {document_of[passage_id] for passage_id in right}
+        sections = {section_of[passage_id] for passage_id in right}
         # The weakest positive: with several, each of them is an answer.
         reference = min(float(query_vectors[position] @ index.vectors[row_of[passage_id]]) for passage_id in right)
         candidates = []
@@ -73,6 +86,8 @@ def mine_hard_negatives(
             passage_id = index.passage_ids[row]
             if passage_id in right:
                 dropped["positive"] += 1
+            elif section_of[passage_id] in sections:
+                dropped["same_section"] += 1
             elif settings.exclude_same_document and document_of[passage_id] in documents:
                 dropped["same_document"] += 1
             elif document_of[passage_id] not in allowed_documents:
@@ -80,18 +95,17 @@ def mine_hard_negatives(
             else:
                 candidates.append((passage_id, float(score)))
         kept = within_margin(candidates, reference, settings.relative_margin)
-        dropped["above_margin"] += len(candidates) - len(kept)
         if len(kept) < settings.num_negatives:
             starved += 1
-            for margin in settings.relaxed_margins:
-                kept = within_margin(candidates, reference, margin)
-                if len(kept) >= settings.num_negatives:
-                    relaxed[str(margin)] += 1
-                    break
-        if not kept:
+            kept, used = relax(candidates, reference, kept, settings)
+            if used is not None:
+                relaxed[str(used)] += 1
+        chosen = kept[: settings.num_negatives]
+        dropped["above_margin"] += len(candidates) - len(kept)
+        dropped["not_needed"] += len(kept) - len(chosen)
+        if not chosen:
             left_out += 1
             continue
-        chosen = kept[: settings.num_negatives]
         rows.append(
             {
                 "query_id": query_id,
@@ -117,6 +131,20 @@ def mine_hard_negatives(
         "mean_negative_score": float(np.mean([score for row in rows for score in row["negative_scores"]])),  # type: ignore[attr-defined]
     }
     return pd.DataFrame(rows, columns=MINED_COLUMNS), audit
+
+
+def relax(
+    candidates: list[tuple[str, float]], reference: float, kept: list[tuple[str, float]], settings: MiningSettings
+) -> tuple[list[tuple[str, float]], float | None]:
+    """What the first relaxed margin that suffices keeps, else the one that keeps most; and that margin, if any."""
+    used = None
+    for margin in settings.relaxed_margins:
+        wider = within_margin(candidates, reference, margin)
+        if len(wider) > len(kept):
+            kept, used = wider, margin
+        if len(kept) >= settings.num_negatives:
+            break
+    return kept, used
 
 
 def within_margin(candidates: list[tuple[str, float]], reference: float, margin: float) -> list[tuple[str, float]]:

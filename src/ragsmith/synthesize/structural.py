@@ -155,6 +155,8 @@ def generate_queries(passages: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFra
         query_id, text, kind (`lead`, `question`, `heading`), split (of the document), origin (`structural`),
         passage_id (the positive), cut_start and cut_end (the stretch of the passage's text that the query was taken
         from: training leaves it out part of the time, so that a match of words alone is not enough).
+    Raises:
+        ValueError: no passage opens a section with something to ask for.
     """
     split_of = dict(zip(splits["document_id"], splits["split"], strict=True))
     rows: list[dict[str, object]] = []
@@ -173,7 +175,7 @@ def generate_queries(passages: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFra
                 texts.append((bare, "lead", lead.start, lead.end))
                 texts.append((question(bare, choice), "question", lead.start, lead.end))
         if not CALL.match(heading) and len(WORD.findall(heading)) >= 2:
-            texts.append((heading, "heading", 0, len(heading)))
+            texts.append((name, "heading", 0, len(heading)))
         for text, kind, start, end in texts:
             identity = f"{passage.passage_id}\n{kind}\n{text}"
             rows.append(
@@ -188,4 +190,9 @@ def generate_queries(passages: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFra
                     "cut_end": end,
                 }
             )
+    if not rows:
+        raise ValueError(
+            f"No query could be made from {len(passages)} passages: structural queries come from Markdown headings "
+            "and the sentence below them. Give the documents headings (# Title) and the suffix .md."
+        )
     return pd.DataFrame(rows, columns=QUERY_COLUMNS).drop_duplicates("query_id", ignore_index=True)

@@ -39,6 +39,27 @@ def gold_tables(gold: pd.DataFrame, splits: pd.DataFrame) -> tuple[pd.DataFrame,
     )
 
 
+def example_tables(examples: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Example questions written by hand, all about training documents, as queries and their right passages.
+
+    Args:
+        examples: query_id, text, passage_ids.
+    Returns:
+        queries (kind `example`, split `train`; nothing is cut), and pairs of query_id, passage_id.
+    """
+    ids = ["e-" + query_id.partition("-")[2] for query_id in examples["query_id"]]
+    queries = [
+        [query_id, text, "example", "train", "written", passage_ids[0], 0, 0]
+        for query_id, text, passage_ids in zip(ids, examples["text"], examples["passage_ids"], strict=True)
+    ]
+    pairs = [
+        [query_id, passage_id]
+        for query_id, passage_ids in zip(ids, examples["passage_ids"], strict=True)
+        for passage_id in passage_ids
+    ]
+    return pd.DataFrame(queries, columns=QUERY_COLUMNS), pd.DataFrame(pairs, columns=["query_id", "passage_id"])
+
+
 def heading_answers(queries: pd.DataFrame, pairs: pd.DataFrame, passages: pd.DataFrame) -> pd.DataFrame:
     """The answer to a structural query: the name of the section, where it stands in the passage.
 

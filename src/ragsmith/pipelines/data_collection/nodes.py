@@ -39,9 +39,10 @@ def make_passages(
     documents: pd.DataFrame, base_encoder: Path, params: DataCollectionParams
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Cut documents into passages and drop exact duplicates; the removed are an output of their own."""
+    from tokenizers import Tokenizer
+
     from ragsmith.collect.chunk import chunk_documents
     from ragsmith.collect.deduplicate import drop_exact_duplicates
-    from tokenizers import Tokenizer
 
     vocabulary = base_encoder / "tokenizer.json"
     tokenizer = Tokenizer.from_file(str(vocabulary)) if vocabulary.is_file() else None
@@ -63,9 +64,35 @@ def gather_gold(
         files = [SAMPLE_QUESTIONS]
     questions = [question for file in files for question in read_questions(file)]
     gold, missing = resolve_questions(questions, passages)
-    report = {"files": [file.name for file in files], "questions": len(questions), "found": len(gold), "missing": missing}
+    report = {
+        "files": [file.name for file in files],
+        "questions": len(questions),
+        "found": len(gold),
+        "missing": missing,
+    }
     logger.info("gold questions: %d of %d have their passages in this corpus", len(gold), len(questions))
     return gold, report
+
+
+def gather_examples(
+    examples_folder: Path,
+    passages: pd.DataFrame,
+    splits: pd.DataFrame,
+    gold: pd.DataFrame,
+    params: DataCollectionParams,
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Example questions to train on, the user's own or those of the sample: none about dev or test documents."""
+    from ragsmith.collect.questions import SAMPLE_EXAMPLES, for_training, read_questions, resolve_questions
+
+    files = sorted(examples_folder.glob("*.jsonl")) if examples_folder.is_dir() else []
+    if not files and params.sample.enabled:
+        files = [SAMPLE_EXAMPLES]
+    written = [question for file in files for question in read_questions(file)]
+    found, missing = resolve_questions(written, passages)
+    examples, left_out = for_training(found, splits, gold)
+    report = {"files": [file.name for file in files], "questions": len(written), "kept": len(examples)}
+    logger.info("example questions: %d of %d are about training documents", len(examples), len(written))
+    return examples, {**report, "left_out": left_out, "missing": missing}
 
 
 def split(documents: pd.DataFrame, gold: pd.DataFrame, params: DataCollectionParams) -> pd.DataFrame:

@@ -34,7 +34,9 @@ def retrieve_runs(
 
     test = queries[queries["split"] == "test"]
     if test.empty:
-        raise ValueError("There is no test question. Add gold questions or raise data_collection.split.documents_test.")
+        raise ValueError(
+            "There is no test question. Add gold questions or raise data_collection.split.documents_test."
+        )
     machine = compute.machine()
     base, tuned = (
         Searcher(Encoder.load(model, machine, batch_tokens=compute.batch_tokens), DenseIndex.load(folder), passages)
@@ -47,7 +49,9 @@ def retrieve_runs(
         "hybrid": (tuned, "hybrid"),
     }
     ids, texts = test["query_id"].tolist(), test["text"].tolist()
-    runs = [searcher.run(ids, texts, params.depth, mode).assign(system=name) for name, (searcher, mode) in systems.items()]
+    runs = [
+        searcher.run(ids, texts, params.depth, mode).assign(system=name) for name, (searcher, mode) in systems.items()
+    ]
     return pd.concat(runs, ignore_index=True)
 
 
@@ -105,7 +109,8 @@ def score(
     order = [params.baseline, "tuned"]
     others = [(name, "tuned") for name in ("base", "bm25", "hybrid") if name != params.baseline]
     card = run_card(machine=vars(compute.machine()), seed=params.seed)
-    card |= {"test_questions": len(test), "passages": len(passages), "search": search_choice, "reader": reader_report}
+    card |= {"test_questions": len(test), "passages": len(passages), "search": search_choice["mode"]}
+    card["prior_weight"] = reader_report["prior_weight"]
     metrics = summarise(
         retrieval, scored, [(order[0], order[1]), *others], card, samples=params.samples, seed=params.seed
     )

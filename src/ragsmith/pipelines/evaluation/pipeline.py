@@ -39,9 +39,7 @@ def create_pipeline() -> Pipeline:
                 ["metrics", "per_query"],
                 name="score",
             ),
-            Node(
-                report, ["metrics", "per_query"], ["report", "retrieval_figure", "rank_figure"], name="write_report"
-            ),
+            Node(report, ["metrics", "per_query"], ["report", "retrieval_figure", "rank_figure"], name="write_report"),
         ],
         tags=["evaluation"],
     )

@@ -32,6 +32,7 @@ def generate(
 
 def filter_queries(
     generated: pd.DataFrame,
+    examples: pd.DataFrame,
     gold: pd.DataFrame,
     splits: pd.DataFrame,
     passages: pd.DataFrame,
@@ -40,20 +41,23 @@ def filter_queries(
     params: QueryGenerationParams,
     compute: ComputeParams,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame, dict[str, Any]]:
-    """Keep the queries that find their passage, and join them with the gold questions: queries, qrels, answers."""
+    """Keep the queries that find their passage; join them with examples and gold: queries, qrels, answers."""
     from ragsmith.retrieve.encoder import Encoder
     from ragsmith.retrieve.index import DenseIndex
     from ragsmith.synthesize.filter import merge_same_text, round_trip
-    from ragsmith.synthesize.tables import gold_tables, heading_answers
+    from ragsmith.synthesize.tables import example_tables, gold_tables, heading_answers
 
     encoder = Encoder.load(base_encoder, compute.machine(), batch_tokens=compute.batch_tokens)
     vectors = encoder.encode(generated["text"].tolist(), "query", "round trip")
     found, removed = round_trip(generated, vectors, DenseIndex.load(base_index), params.round_trip_k)
     kept, pairs = merge_same_text(found)
+    example_queries, example_pairs = example_tables(examples)
+    trained = pd.concat([kept, example_queries], ignore_index=True)
+    trained_pairs = pd.concat([pairs, example_pairs], ignore_index=True)
     gold_queries, gold_qrels, gold_answers = gold_tables(gold, splits)
-    queries = pd.concat([kept, gold_queries], ignore_index=True)
-    qrels = pd.concat([pairs.assign(grade=1), gold_qrels], ignore_index=True)
-    answers = pd.concat([heading_answers(kept, pairs, passages), gold_answers], ignore_index=True)
+    queries = pd.concat([trained, gold_queries], ignore_index=True)
+    qrels = pd.concat([trained_pairs.assign(grade=1), gold_qrels], ignore_index=True)
+    answers = pd.concat([heading_answers(trained, trained_pairs, passages), gold_answers], ignore_index=True)
     report = {
         "generated": len(generated),
         "kept": len(kept),

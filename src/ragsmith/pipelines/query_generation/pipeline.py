@@ -21,6 +21,7 @@ def create_pipeline() -> Pipeline:
                 filter_queries,
                 [
                     "generated_queries",
+                    "examples",
                     "gold",
                     "splits",
                     "passages",

@@ -27,11 +27,12 @@ def retrieve_for_reader(
     compute: ComputeParams,
 ) -> pd.DataFrame:
     """What the tuned retriever finds for the questions that the reader trains on and is steered by."""
+    from ragsmith.learn.training_data import preferred
     from ragsmith.retrieve.encoder import Encoder
     from ragsmith.retrieve.index import DenseIndex
     from ragsmith.retrieve.search import Searcher
 
-    train = queries[queries["split"] == "train"]
+    train = preferred(queries, params.prefer_examples)
     train = train.sample(min(params.max_questions, len(train)), random_state=params.seed)
     wanted = pd.concat([train, queries[queries["split"] == "dev"]])
     encoder = Encoder.load(retriever, compute.machine(), batch_tokens=compute.batch_tokens)
@@ -54,7 +55,7 @@ def train(
     from ragsmith.learn.loop import LoopSettings
     from ragsmith.read.examples import reading_examples, with_right_passage
     from ragsmith.read.extractive import ReaderSettings
-    from ragsmith.read.train_reader import train_reader
+    from ragsmith.read.train_reader import ReaderPlan, train_reader
 
     retrieved = queries[queries["query_id"].isin(reader_run["query_id"])]
     train_queries, dev_queries = (retrieved[retrieved["split"] == name] for name in ("train", "dev"))
@@ -64,10 +65,12 @@ def train(
         base=base_reader,
         examples=with_right_passage(examples, sources, passages, params.cut_probability, params.seed),
         dev=reading_examples(dev_queries, reader_run, passages, qrels, answers, params.passages),
-        settings=ReaderSettings(max_tokens=params.max_tokens, max_answer_tokens=params.max_answer_tokens),
-        batch_size=params.batch_size,
-        prior_weights=params.prior_weights,
-        loop=LoopSettings(**params.model_dump(include=set(LoopSettings.__dataclass_fields__))),
+        plan=ReaderPlan(
+            reader=ReaderSettings(max_tokens=params.max_tokens, max_answer_tokens=params.max_answer_tokens),
+            batch_size=params.batch_size,
+            prior_weights=params.prior_weights,
+            loop=LoopSettings(**params.model_dump(include=set(LoopSettings.__dataclass_fields__))),
+        ),
         machine=compute.machine(),
         work=work,
     )

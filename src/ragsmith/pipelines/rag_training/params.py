@@ -9,8 +9,13 @@ class RagTrainingParams(Params):
     """The extractive reader; see `ReaderSettings` in `ragsmith.read` and `LoopSettings` in `ragsmith.learn`."""
 
     passages: int = Field(5, ge=1, le=100, description="retrieved passages that are read per question")
+    prefer_examples: int = Field(
+        500, ge=1, description="with so many example questions or more, train on them alone, else on all queries"
+    )
     max_questions: int = Field(1500, ge=1, description="training questions, drawn at random when there are more")
-    cut_probability: float = Field(0.5, ge=0, le=1, description="how often the question's source is cut from its passage")
+    cut_probability: float = Field(
+        0.5, ge=0, le=1, description="how often the question's source is cut from its passage"
+    )
     epochs: int = Field(1, ge=1, description="passes over the training questions")
     batch_size: int = Field(8, ge=1, description="questions in a batch")
     learning_rate: float = Field(5e-5, gt=0, le=1, description="peak, after warm-up")

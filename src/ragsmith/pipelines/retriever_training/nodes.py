@@ -34,7 +34,8 @@ def train(
     from ragsmith.learn.contrastive import ContrastiveSettings
     from ragsmith.learn.dev_pool import dev_set
     from ragsmith.learn.loop import LoopSettings
-    from ragsmith.learn.train_retriever import train_retriever
+    from ragsmith.learn.train_retriever import RetrieverData, RetrieverSettings, train_retriever
+    from ragsmith.learn.training_data import preferred
     from ragsmith.retrieve.encoder import Encoder
     from ragsmith.retrieve.index import DenseIndex
 
@@ -42,22 +43,21 @@ def train(
     questions = queries[queries["split"] == "dev"]
     vectors = Encoder.load(base_encoder, machine).encode(questions["text"].tolist(), "query")
     dev = dev_set(questions, vectors, qrels, passages, DenseIndex.load(base_index), params.dev_pool, params.seed)
-    run = train_retriever(
-        base=base_encoder,
-        queries=queries,
-        mined=mined,
-        passages=passages,
-        dev=dev,
+    settings = RetrieverSettings(
         batch_size=params.batch_size,
         negatives=params.negatives,
         cut_probability=params.cut_probability,
-        settings=ContrastiveSettings(**params.model_dump(include=set(ContrastiveSettings.__dataclass_fields__))),
+        contrastive=ContrastiveSettings(**params.model_dump(include=set(ContrastiveSettings.__dataclass_fields__))),
         loop=LoopSettings(**params.model_dump(include=set(LoopSettings.__dataclass_fields__))),
-        machine=machine,
-        work=work,
     )
+    wanted = preferred(queries, params.prefer_examples)
+    mined = mined[mined["query_id"].isin(wanted["query_id"])]
+    logger.info("training on %d queries: %s", len(mined), wanted["kind"].value_counts().to_dict())
+    run = train_retriever(base_encoder, RetrieverData(queries, mined, passages, dev), settings, machine, work)
     for row in run.report["gate"]:
-        logger.info("gate: %-8s %.4f %s", row["name"], row["ndcg@10"], "ships: " + row["reason"] if row["shipped"] else "")
+        logger.info(
+            "gate: %-8s %.4f %s", row["name"], row["ndcg@10"], "ships: " + row["reason"] if row["shipped"] else ""
+        )
     return run.model, run.report, pd.read_json(run.log, lines=True)
 
 

@@ -8,12 +8,17 @@ from ragsmith.pipelines.params import Params
 class RetrieverTrainingParams(Params):
     """All of retriever_training; see `LoopSettings` and `ContrastiveSettings` in `ragsmith.learn`."""
 
+    prefer_examples: int = Field(
+        500, ge=1, description="with so many example questions or more, train on them alone, else on all queries"
+    )
     epochs: int = Field(2, ge=1, description="passes over the training queries")
     batch_size: int = Field(32, ge=2, description="queries in a batch; each is the others' negative")
     negatives: int = Field(1, ge=0, description="hard negatives per query in a batch, drawn among the mined ones")
     learning_rate: float = Field(2e-5, gt=0, le=1, description="peak, after warm-up")
     temperature: float = Field(0.05, gt=0, description="of InfoNCE")
-    cut_probability: float = Field(0.5, ge=0, le=1, description="how often the query's source is cut from its positive")
+    cut_probability: float = Field(
+        0.5, ge=0, le=1, description="how often the query's source is cut from its positive"
+    )
     max_query_tokens: int = Field(64, ge=4, description="longer queries are cut in training")
     max_passage_tokens: int = Field(128, ge=8, description="longer passages are cut in training")
     dropout: float = Field(0.0, ge=0, lt=1, description="share of activations dropped")

@@ -28,7 +28,10 @@ def create_pipeline() -> Pipeline:
             Node(plot_training, "retriever_log", "retriever_plot", name="plot_retriever_training"),
             Node(index_tuned, ["retriever", "passages", "params:compute", "index_work"], "index", name="index_tuned"),
             Node(
-                choose_search, ["retriever", "index", "queries", "qrels", "passages"], "search_choice", name="choose_search"
+                choose_search,
+                ["retriever", "index", "queries", "qrels", "passages"],
+                "search_choice",
+                name="choose_search",
             ),
         ],
         tags=["retriever_training"],

@@ -11,11 +11,25 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 make_bundle,
-                ["retriever", "index", "reader", "passages", "search_choice", "metrics", "params:serving", "bundle_work"],
+                [
+                    "retriever",
+                    "index",
+                    "reader",
+                    "passages",
+                    "search_choice",
+                    "metrics",
+                    "params:serving",
+                    "bundle_work",
+                ],
                 "bundle",
                 name="make_bundle",
             ),
-            Node(check_bundle, ["bundle", "queries", "params:serving", "params:compute"], "bundle_check", name="check_bundle"),
+            Node(
+                check_bundle,
+                ["bundle", "queries", "params:serving", "params:compute"],
+                "bundle_check",
+                name="check_bundle",
+            ),
         ],
         tags=["serving"],
     )

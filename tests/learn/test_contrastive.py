@@ -1,0 +1,106 @@
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+
+from ragsmith.evaluate.retrieval import score_run
+from ragsmith.learn.contrastive import ContrastiveSettings, ContrastiveTask, DevSet, dev_score, shortened
+from ragsmith.learn.losses import info_nce
+from ragsmith.learn.training_data import BatchBuilder, training_examples
+from ragsmith.retrieve.encoder import Encoder
+from ragsmith.retrieve.index import DenseIndex
+
+
+@pytest.fixture
+def dev(passages) -> DevSet:
+    return DevSet(
+        ["delete a tree", "wait"], [{"p1"}, {"p4", "p2"}], passages["passage_id"].tolist(), passages["text"].tolist()
+    )
+
+
+@pytest.fixture
+def make_task(tiny_model, machine, queries, mined, passages, dev):
+    def make(base_hash="base", batch_size=3, seed=0, dev=dev, **settings):
+        builder = BatchBuilder(training_examples(queries, mined), passages, batch_size, 1, 0.5, seed)
+        encoder = Encoder.load(tiny_model, machine)
+        return ContrastiveTask(encoder, builder, dev, ContrastiveSettings(**settings), base_hash)
+
+    return make
+
+
+def test_token_ids_are_cut_before_the_end_mark():
+    assert shortened([101, 5, 6, 7, 102], 4) == [101, 5, 6, 102]
+    assert shortened([101, 5, 102], 3) == [101, 5, 102]
+
+
+def test_training_vectors_are_those_of_the_encoder_in_the_order_of_the_texts(make_task):
+    texts = ["a", "delete a whole directory tree with all that is in it", "two words", "b c d e f"]
+    task = make_task(micro_tokens=16)
+    vectors = task.embed(texts, "passage", 64).detach()
+    assert torch.allclose(vectors, torch.from_numpy(task.encoder.encode(texts, "passage")), atol=1e-5)
+
+
+def test_longer_texts_are_cut_for_training(make_task):
+    vectors = make_task().embed(["one two three four five", "one two three"], "passage", 5).detach()
+    assert torch.allclose(vectors[0], vectors[1], atol=1e-6)
+
+
+def test_gradient_in_several_passes_equals_that_of_one_pass(make_task):
+    def gradient(micro_tokens):
+        task = make_task(batch_size=6, micro_tokens=micro_tokens)
+        loss, _ = task.loss(0, 0)
+        loss.backward()
+        flat = torch.cat([p.grad.flatten() for p in task.module.parameters() if p.grad is not None])
+        return loss.item(), flat
+
+    (one, plain), (other, split) = gradient(100_000), gradient(12)
+    assert one == pytest.approx(other, abs=1e-6)
+    assert torch.nn.functional.cosine_similarity(plain, split, dim=0) >= 0.9999
+    assert split.norm().item() == pytest.approx(plain.norm().item(), rel=1e-4) and plain.norm() > 0
+
+
+def test_loss_is_info_nce_of_the_batch(make_task):
+    task = make_task(temperature=0.1)
+    batch = task.builder.batch(2, 1)
+    vectors = [torch.from_numpy(task.encoder.encode(texts, kind)) for texts, kind in
+               ((batch.queries, "query"), (batch.passages, "passage"))]
+    expected, cosines = info_nce(*vectors, torch.from_numpy(batch.targets), torch.from_numpy(batch.ignored), 0.1)
+    loss, figures = task.loss(2, 1)
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
+    positive = cosines[torch.arange(3), torch.from_numpy(batch.targets)]
+    assert figures["positive_cosine"] == pytest.approx(positive.mean().item(), abs=1e-5)
+    assert 0 <= figures["in_batch_accuracy"] <= 1
+    assert figures["hardest_negative_cosine"] >= cosines.min().item()
+
+
+def test_dropout_is_what_the_settings_say(make_task):
+    still, shaken = make_task(dropout=0.0), make_task(dropout=0.3)
+    still.module.train()
+    shaken.module.train()
+    texts = ["one two three"]
+    assert torch.equal(still.embed(texts, "query", 32), still.embed(texts, "query", 32))
+    assert not torch.equal(shaken.embed(texts, "query", 32), shaken.embed(texts, "query", 32))
+
+
+def test_identity_changes_with_all_that_decides_the_outcome(make_task, dev):
+    same = {make_task().identity() for _ in range(2)}
+    assert len(same) == 1
+    others = [
+        make_task(base_hash="other"),
+        make_task(batch_size=2),
+        make_task(seed=1),
+        make_task(temperature=0.06),
+        make_task(dev=replace(dev, texts=["remove a tree", "wait"])),
+        make_task(dev=replace(dev, relevant=[{"p1"}, {"p4"}])),
+    ]
+    assert len(same | {task.identity() for task in others}) == 7
+
+
+def test_dev_score_equals_that_of_the_evaluation_over_the_same_pool(make_task, dev):
+    encoder = make_task().encoder
+    index = DenseIndex(dev.passage_ids, encoder.encode(dev.passages, "passage"))
+    run = index.run(["a", "b"], encoder.encode(dev.texts, "query"), 10)
+    qrels = pd.DataFrame([("a", "p1", 1), ("b", "p4", 1), ("b", "p2", 1)], columns=["query_id", "passage_id", "grade"])
+    expected = score_run(run, qrels, ["ndcg@10"])["value"].mean()
+    assert dev_score(encoder, dev) == pytest.approx(expected, abs=1e-6) and 0 < expected < 1

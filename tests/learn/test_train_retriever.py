@@ -1,0 +1,83 @@
+import json
+
+import numpy as np
+import pytest
+
+from ragsmith.learn.contrastive import ContrastiveSettings, DevSet, dev_score
+from ragsmith.learn.gate import UntrainedModel
+from ragsmith.learn.loop import LoopSettings
+from ragsmith.learn.train_retriever import RetrieverData, RetrieverSettings, train_retriever
+from ragsmith.retrieve.encoder import Encoder
+
+
+@pytest.fixture
+def run(tiny_model, machine, queries, mined, passages, tmp_path):
+    """Train on the six queries; dev asks in the very words of training, so that an untrained model learns them."""
+    dev = DevSet(
+        queries["text"].tolist(),
+        [{passage_id} for passage_id in queries["passage_id"]],
+        passages["passage_id"].tolist(),
+        passages["text"].tolist(),
+    )
+
+    def train(batch_size=3, dev=dev, **loop):
+        schedule = LoopSettings(**{"epochs": 8, "learning_rate": 5e-3, "patience": 99} | loop)
+        settings = RetrieverSettings(batch_size, 1, 0.5, ContrastiveSettings(), schedule)
+        data = RetrieverData(queries, mined, passages, dev)
+        return train_retriever(tiny_model, data, settings, machine, tmp_path / "work")
+
+    train.dev = dev
+    return train
+
+
+def test_tuned_model_beats_its_base_and_is_the_one_that_was_scored(run, machine):
+    result = run()
+    table = {row["name"]: row["ndcg@10"] for row in result.report["gate"]}
+    shipped = next(row for row in result.report["gate"] if row["shipped"])
+    assert shipped["name"] != "base" and shipped["ndcg@10"] == max(table.values()) > table["base"] + 0.1
+    assert dev_score(Encoder.load(result.model, machine), run.dev) == pytest.approx(shipped["ndcg@10"], abs=1e-6)
+    assert result.report["scores"][0] == table["base"] and result.report["steps"] == 16
+    assert not result.report["stopped_early"] and result.report["examples"] == 6
+
+
+def test_shipped_folder_is_safetensors_only_and_keeps_tokenizer_and_pooling(run, tiny_model):
+    model = run(epochs=1).model
+    assert not [path.name for path in model.rglob("*") if path.suffix in {".bin", ".pt", ".pkl"}]
+    assert (model / "tokenizer.json").is_file()
+    types = [[entry["type"] for entry in json.loads((f / "modules.json").read_text())] for f in (model, tiny_model)]
+    assert types[0] == types[1]
+
+
+def test_base_ships_unchanged_when_training_only_harms(run, tiny_model, machine, passages):
+    # Dev wants for each passage's own text that passage, which any model answers, and training cannot improve.
+    dev = DevSet(
+        passages["text"].tolist(),
+        [{passage_id} for passage_id in passages["passage_id"]],
+        passages["passage_id"].tolist(),
+        passages["text"].tolist(),
+    )
+    result = run(dev=dev, epochs=1)
+    shipped = next(row for row in result.report["gate"] if row["shipped"])
+    assert shipped["name"] == "base" and "nothing beat" in shipped["reason"]
+    texts = passages["text"].tolist()
+    before, after = (Encoder.load(folder, machine).encode(texts, "passage") for folder in (tiny_model, result.model))
+    assert np.array_equal(before, after)
+
+
+def test_learning_rate_of_nothing_is_called_what_it_is(run):
+    with pytest.raises(UntrainedModel, match="Check learning_rate"):
+        run(learning_rate=0.0, epochs=1)
+
+
+def test_second_call_takes_the_finished_training_and_ships_the_same(run):
+    first = run()
+    weights = (first.model / "model.safetensors").read_bytes()
+    log = first.log.read_text()
+    second = run()
+    assert (second.model / "model.safetensors").read_bytes() == weights
+    assert second.log.read_text() == log and second.report == first.report
+
+
+def test_fewer_examples_than_a_batch_are_refused(run):
+    with pytest.raises(ValueError, match="no whole batch"):
+        run(batch_size=7)

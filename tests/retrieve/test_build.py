@@ -1,0 +1,29 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ragsmith.compute.device import Machine
+from ragsmith.retrieve.build import build_index
+from ragsmith.retrieve.encoder import Encoder
+from ragsmith.retrieve.index import DenseIndex
+from ragsmith.retrieve.models import model_hash
+
+PASSAGES = pd.DataFrame(
+    {"passage_id": ["p1", "p2"], "title": ["A", "Guide > B"], "text": ["A\n\nLong text of a." * 9, "Short."]}
+)
+
+
+def test_an_index_holds_each_passage_with_its_title_and_names_its_model(
+    tiny_model: Path, tiny_encoder: Encoder, tmp_path: Path
+) -> None:
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index" / "left over").touch()
+    folder = build_index(tiny_model, PASSAGES, Machine("cpu", "fp32"), 512, tmp_path, "index")
+    assert sorted(path.name for path in folder.iterdir()) == ["index.json", "vectors.npy"]
+    index = DenseIndex.load(folder)
+    assert index.passage_ids == ["p1", "p2"]
+    expected = tiny_encoder.encode([PASSAGES["text"][0], "Guide > B\nShort."], "passage")
+    np.testing.assert_allclose(index.vectors, expected, atol=1e-5)
+    assert json.loads((folder / "index.json").read_text("utf-8"))["model"] == model_hash(str(tiny_model))

@@ -1,0 +1,73 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from ragsmith.retrieve.encoder import Encoder
+from ragsmith.retrieve.fusion import reciprocal_rank_fusion
+from ragsmith.retrieve.index import DenseIndex
+from ragsmith.retrieve.passage_text import passage_inputs
+from ragsmith.retrieve.search import MODES, Searcher
+
+PASSAGES = pd.DataFrame(
+    [
+        ("p1", "shutil.disk_usage", "shutil.disk_usage(path)\n\nReturn disk usage statistics about the given path."),
+        ("p2", "shutil.rmtree", "shutil.rmtree(path)\n\nRecursively delete a directory tree."),
+        ("p3", "os.getpid", "os.getpid()\n\nReturn the current process id."),
+    ],
+    columns=["passage_id", "title", "text"],
+)
+QUESTIONS = ["How much space is left on the drive?", "remove a folder and everything in it", "disk usage"]
+IDS = ["q1", "q2", "q3"]
+
+
+@pytest.fixture(scope="module")
+def searcher(minilm: Encoder) -> Searcher:
+    index = DenseIndex(PASSAGES["passage_id"].tolist(), minilm.encode(passage_inputs(PASSAGES), "passage"))
+    return Searcher(minilm, index, PASSAGES[::-1])
+
+
+def test_the_real_model_finds_what_shares_no_word_with_the_question(searcher: Searcher) -> None:
+    run = searcher.run(IDS, QUESTIONS, k=1, mode="dense")
+    assert run["passage_id"].tolist() == ["p1", "p2", "p1"]
+    assert run["score"].to_numpy() == pytest.approx(run["cosine"].to_numpy(), abs=1e-5)
+
+
+def test_bm25_finds_only_shared_words_and_gives_cosines_all_the_same(searcher: Searcher) -> None:
+    run = searcher.run(IDS, QUESTIONS, k=3, mode="bm25")
+    assert "p1" == run.set_index("query_id").loc[["q3"], "passage_id"].iloc[0]
+    vectors = searcher.encoder.encode(QUESTIONS, "query")
+    for row in run.itertuples(index=False):
+        place = PASSAGES["passage_id"].tolist().index(row.passage_id)
+        expected = vectors[IDS.index(row.query_id)] @ searcher.index.vectors[place]
+        assert row.cosine == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_hybrid_is_the_fusion_of_both(searcher: Searcher) -> None:
+    both = [searcher.run(IDS, QUESTIONS, k=100, mode=mode).drop(columns="cosine") for mode in ("bm25", "dense")]
+    hybrid = searcher.run(IDS, QUESTIONS, k=2, mode="hybrid").drop(columns="cosine")
+    pd.testing.assert_frame_equal(hybrid, reciprocal_rank_fusion(both, depth=2))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_one_question_is_answered_as_it_is_among_others(searcher: Searcher, mode: str) -> None:
+    together = searcher.run(IDS, QUESTIONS, k=3, mode=mode)
+    alone = searcher.run(["q2"], QUESTIONS[1:2], k=3, mode=mode)
+    expected = together[together["query_id"] == "q2"]
+    assert alone["passage_id"].tolist() == expected["passage_id"].tolist()
+    assert alone["score"].to_numpy() == pytest.approx(expected["score"].to_numpy(), abs=1e-5)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_questions_give_no_rows(searcher: Searcher, mode: str) -> None:
+    assert searcher.run([], [], k=3, mode=mode).empty
+
+
+def test_an_unknown_mode_is_an_error_that_lists_them(searcher: Searcher) -> None:
+    with pytest.raises(ValueError, match=r"Unknown search mode 'fuzzy'\. There are: bm25, dense, hybrid"):
+        searcher.run(IDS, QUESTIONS, k=3, mode="fuzzy")  # type: ignore[arg-type]
+
+
+def test_an_index_of_other_passages_is_an_error(tiny_encoder: Encoder) -> None:
+    index = DenseIndex(["p1", "p9"], np.zeros((2, 64), dtype=np.float32))
+    with pytest.raises(ValueError, match="does not hold the same passages"):
+        Searcher(tiny_encoder, index, PASSAGES)
