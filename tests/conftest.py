@@ -4,6 +4,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,3 +39,30 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory, own_cache: None) -> Path:
+    """A whole bundle of three passages and untrained models; the second passage is hostile to terminals."""
+    import pandas as pd
+
+    from ragsmith.compute.device import Machine
+    from ragsmith.read.extractive import ExtractiveReader, ReaderSettings
+    from ragsmith.retrieve.build import build_index
+    from ragsmith.retrieve.models import resolve_model
+    from ragsmith.serve.bundle import build_bundle
+
+    folder, machine = tmp_path_factory.mktemp("bundle"), Machine("cpu", "fp32")
+    rows = [
+        ("p1", "d1", "shutil.rmtree", "shutil.rmtree(path)\n\nDelete an entire directory tree. It is gone."),
+        ("p2", "d2", "hostile\x1b[2J", "hostile\x1b]0;title\x07\n\nRing\x9b31m the\u202e bell\x07.\rOver."),
+        ("p3", "d3", "math.sqrt", "math.sqrt(x)\n\nThe square root of x."),
+    ]
+    passages = pd.DataFrame(rows, columns=["passage_id", "document_id", "title", "text"])
+    passages.to_parquet(folder / "passages.parquet", index=False)
+    model = resolve_model("random:bert-2x64")
+    index = build_index(model, passages, machine, 512, folder, "")
+    (folder / "reader").mkdir()
+    ExtractiveReader.load(model, ReaderSettings(max_tokens=64), machine).save(folder / "reader")
+    settings = {"mode": "hybrid", "passages": 2}
+    return build_bundle(model, index, folder / "reader", folder / "passages.parquet", settings, {}, folder / "whole")

@@ -7,6 +7,8 @@ from typing import Any
 
 from kedro.framework.hooks import hook_impl
 
+from ragsmith.pipelines.params import ComputeParams
+
 logger = logging.getLogger(__name__)
 
 
@@ -15,14 +17,22 @@ class ProjectHooks:
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
-        """Refuse a back end that is not there yet, before anything is done."""
+        """Refuse a back end or a device that is not there, before anything is done."""
         from ragsmith.session import UserError
 
-        if "params:compute" in pipeline.inputs() and backend_of(catalog) == "ray":
+        if "params:compute" not in pipeline.inputs():
+            return
+        compute = compute_of(catalog)
+        if compute.backend == "ray":
             raise UserError(
                 "compute.backend is 'ray', which is not there yet: use --env base or --env gpu, "
                 "or set compute.backend to 'local' in conf/cluster/globals.yml."
             )
+        if compute.device == "cuda":  # the others are always there, and torch is slow to import
+            try:
+                compute.machine()
+            except ValueError as error:
+                raise UserError(str(error)) from error
 
     @hook_impl
     def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
@@ -33,10 +43,10 @@ class ProjectHooks:
             print_summary(catalog.load("metrics"), artefact_paths(catalog, pipeline))
 
 
-def backend_of(catalog: Any) -> str:
-    """The back end that the parameters ask for."""
+def compute_of(catalog: Any) -> ComputeParams:
+    """Where the parameters want the numbers computed."""
     compute = catalog.load("params:compute")
-    return str(compute["backend"] if isinstance(compute, dict) else compute.backend)
+    return compute if isinstance(compute, ComputeParams) else ComputeParams(**compute)
 
 
 def artefact_paths(catalog: Any, pipeline: Any) -> dict[str, Path]:

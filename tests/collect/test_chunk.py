@@ -22,7 +22,8 @@ TEXTS = {
     "headings": "# Guide\n\nIntro text.\n\n## Setup\n\nRun `make`.\n",
     "fences": "# Guide\n\n```\n# no heading\nprint('x')\n```\n\n## Next\n\nMore text here.\n",
     "crlf": "# Guide\r\n\r\nIntro text.\r\n\r\n## Setup\r\n\r\nRun make now.\r\n",
-    "unicode": "# Führung 😀\n\nDas Maß ist größer.\n\n## 漢字\n\n漢字と仮名です。👩‍👩‍👧 é e\u0301\n" + "wörter 漢字 😀 " * 80,
+    "unicode": "# Führung 😀\n\nDas Maß ist größer.\n\n## 漢字\n\n漢字と仮名です。👩‍👩‍👧 é e\u0301\n"
+    + "wörter 漢字 😀 " * 80,
     "no headings": "Just one line of text.\n\nAnd another one.",
     "long": "# Guide\n\n" + "\n\n".join(f"Paragraph {n} says something about number {n}." for n in range(60)),
 }
@@ -42,7 +43,21 @@ def test_random_documents_are_cut_into_exact_short_slices(tokenizer: Tokenizer) 
     counting.no_truncation()
     counting.no_padding()
     draw = random.Random(3)
-    alphabet = ["# A", "## B", "```", "word", "Wörter", "漢字", "😀", "e\u0301", "x" * 90, "   ", "\t", "- item", "\u2028"]
+    alphabet = [
+        "# A",
+        "## B",
+        "```",
+        "word",
+        "Wörter",
+        "漢字",
+        "😀",
+        "e\u0301",
+        "x" * 90,
+        "   ",
+        "\t",
+        "- item",
+        "\u2028",
+    ]
     for _ in range(60):
         text = "some text " + "".join(
             draw.choice(alphabet) + draw.choice([" ", "\n", "\n\n", "\r\n"]) for _ in range(draw.randint(1, 120))
@@ -60,7 +75,9 @@ def test_a_section_up_to_the_limit_stays_whole_and_keeps_its_headings_in_its_tit
 
 
 def test_a_qualified_name_is_not_repeated_after_its_module() -> None:
-    documents = document_table([Document("s", "u", "shutil", "# shutil\n\n## shutil.move(a, b)\n\nMove it.", "markdown")])
+    documents = document_table(
+        [Document("s", "u", "shutil", "# shutil\n\n## shutil.move(a, b)\n\nMove it.", "markdown")]
+    )
     assert chunk_documents(documents, None, 32, 0, 5)["title"].tolist() == ["shutil.move"]
 
 

@@ -17,7 +17,9 @@ def test_the_table_does_not_depend_on_the_order_of_the_documents() -> None:
 
 def test_an_id_stays_when_the_text_changes_and_the_sha256_does_not() -> None:
     before = document_table([SETUP]).iloc[0]
-    after = document_table([Document("folder", "guide/setup.md", "Set-up", "# Set-up\n\nRun pip.\n", "markdown")]).iloc[0]
+    after = document_table(
+        [Document("folder", "guide/setup.md", "Set-up", "# Set-up\n\nRun pip.\n", "markdown")]
+    ).iloc[0]
     assert before["document_id"] == after["document_id"]
     assert before["sha256"] == hashlib.sha256(SETUP.text.encode()).hexdigest() != after["sha256"]
 

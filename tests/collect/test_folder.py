@@ -53,7 +53,14 @@ def test_a_byte_order_mark_and_windows_line_endings_are_no_part_of_the_text(tmp_
 def test_records_bring_their_own_names_and_titles(tmp_path: Path) -> None:
     write_records(
         tmp_path / "faq.jsonl",
-        {"id": "one", "title": "First\nquestion", "text": "# A\r\nb", "markup": "markdown", "licence": "CC0-1.0", "n": 1},
+        {
+            "id": "one",
+            "title": "First\nquestion",
+            "text": "# A\r\nb",
+            "markup": "markdown",
+            "licence": "CC0-1.0",
+            "n": 1,
+        },
         {"url": "https://example.org/x", "text": "second"},
         {"text": "third"},
     )

@@ -47,7 +47,9 @@ def test_nothing_of_this_machine_is_in_it(sample) -> None:
 
 def test_a_function_is_a_section_with_its_signature_and_docstring(sample) -> None:
     passages = sample.passages.set_index("title")
-    assert passages.loc["shutil.disk_usage", "text"].startswith("shutil.disk_usage(path)\n\nReturn disk usage statistics")
+    assert passages.loc["shutil.disk_usage", "text"].startswith(
+        "shutil.disk_usage(path)\n\nReturn disk usage statistics"
+    )
     assert "with" in sample.documents.set_index("uri").loc["python:topic:with", "text"]
 
 
@@ -65,9 +67,9 @@ def test_a_module_that_is_not_in_the_corpus_is_an_error_that_names_it() -> None:
     "script",
     [
         "import sys; sys.exit('broken')",
-        "import sys; open(sys.argv[1], 'w').write('{\"name\": \"a\", \"ti')",
-        "import sys; open(sys.argv[1], 'w').write('{\"name\": \"a\", \"title\": \"a\", \"markdown\": \"a\"}\\n')",
-        "import sys; open(sys.argv[1], 'w').write('{\"name\": \"a\"}\\n{\"written\": 2}\\n')",
+        'import sys; open(sys.argv[1], \'w\').write(\'{"name": "a", "ti\')',
+        'import sys; open(sys.argv[1], \'w\').write(\'{"name": "a", "title": "a", "markdown": "a"}\\n\')',
+        'import sys; open(sys.argv[1], \'w\').write(\'{"name": "a"}\\n{"written": 2}\\n\')',
         "import os, sys; open(sys.argv[1], 'w').write('{\"written\": 0}\\n').real; os.kill(os.getpid(), 9)",
         "pass",
     ],

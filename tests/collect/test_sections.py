@@ -22,7 +22,12 @@ def test_each_heading_opens_a_section_below_the_headings_above_it() -> None:
 
 
 def test_a_level_that_was_left_out_does_not_keep_its_siblings_together() -> None:
-    assert [path for path, _ in shape("# A\n### B\n## C\n### D\n")] == [("A",), ("A", "B"), ("A", "C"), ("A", "C", "D")]
+    assert [path for path, _ in shape("# A\n### B\n## C\n### D\n")] == [
+        ("A",),
+        ("A", "B"),
+        ("A", "C"),
+        ("A", "C", "D"),
+    ]
 
 
 def test_a_signature_is_known_by_its_qualified_name() -> None:
@@ -91,7 +96,9 @@ def test_sections_of_random_documents_hold_all_text_but_the_heading_marks() -> N
     draw = random.Random(7)
     parts = ["# A", "## B(x)", "### ", "#", "```", "~~~", "text", "é漢😀", "", "  ", "\t", "# C #", "\u2028", "`x`"]
     for _ in range(300):
-        text = "".join(draw.choice(parts) + draw.choice(["\n", "\r\n", "\n\n", " "]) for _ in range(draw.randint(0, 20)))
+        text = "".join(
+            draw.choice(parts) + draw.choice(["\n", "\r\n", "\n\n", " "]) for _ in range(draw.randint(0, 20))
+        )
         found = list(sections(text, "markdown"))
         edges = [edge for section in found for edge in (section.start, section.end)]
         assert edges == sorted(edges), text

@@ -42,7 +42,9 @@ def passages() -> pd.DataFrame:
 @pytest.fixture
 def queries() -> pd.DataFrame:
     """One training query per passage; the lead sentence is what each was taken from."""
-    rows = [(f"q{number}", f"how to {title}", f"p{number}", 0, 6) for number, (title, _) in enumerate(TOPICS.values(), 1)]
+    rows = [
+        (f"q{number}", f"how to {title}", f"p{number}", 0, 6) for number, (title, _) in enumerate(TOPICS.values(), 1)
+    ]
     return pd.DataFrame(rows, columns=["query_id", "text", "passage_id", "cut_start", "cut_end"])
 
 

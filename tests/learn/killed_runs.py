@@ -1,6 +1,7 @@
 """Run the toy training once undisturbed, then kill it at each change of the disk, go on, and compare.
 
-Usage: killed_runs.py FOLDER CHECKPOINT_SECONDS; prints JSON: {"points": …, "different": [[first kill, second kill], …]}.
+Usage: killed_runs.py FOLDER CHECKPOINT_SECONDS; prints JSON:
+{"points": …, "different": [[first kill, second kill], …]}.
 Each run is a fork of this process, which itself computes nothing.
 """
 

@@ -63,8 +63,10 @@ def test_gradient_in_several_passes_equals_that_of_one_pass(make_task):
 def test_loss_is_info_nce_of_the_batch(make_task):
     task = make_task(temperature=0.1)
     batch = task.builder.batch(2, 1)
-    vectors = [torch.from_numpy(task.encoder.encode(texts, kind)) for texts, kind in
-               ((batch.queries, "query"), (batch.passages, "passage"))]
+    vectors = [
+        torch.from_numpy(task.encoder.encode(texts, kind))
+        for texts, kind in ((batch.queries, "query"), (batch.passages, "passage"))
+    ]
     expected, cosines = info_nce(*vectors, torch.from_numpy(batch.targets), torch.from_numpy(batch.ignored), 0.1)
     loss, figures = task.loss(2, 1)
     assert loss.item() == pytest.approx(expected.item(), abs=1e-5)

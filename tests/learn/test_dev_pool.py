@@ -50,9 +50,7 @@ def test_questions_without_right_passage_are_left_out(dev_queries, qrels, corpus
 
 
 def test_random_passages_fill_the_pool_the_same_ones_for_the_same_seed(dev_queries, qrels, corpus, index):
-    pools = [
-        dev_set(dev_queries, VECTORS, qrels, corpus, index, size=80, seed=seed).passage_ids for seed in (0, 0, 1)
-    ]
+    pools = [dev_set(dev_queries, VECTORS, qrels, corpus, index, size=80, seed=seed).passage_ids for seed in (0, 0, 1)]
     assert pools[0] == pools[1] != pools[2]
     assert len(pools[0]) == 80 == len(set(pools[0])) and pools[0] == sorted(pools[0])
 

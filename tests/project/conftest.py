@@ -1,5 +1,6 @@
 """Copies of the project in folders of their own, and one whole run that most of these tests look at."""
 
+import itertools
 import json
 import os
 import resource
@@ -110,16 +111,18 @@ class FinishedProject(Project):
 def new_project() -> Iterator[Callable[[], Project]]:
     """Make another copy of the project, without any data."""
     with tempfile.TemporaryDirectory(prefix="ragsmith-projects-") as place:
+        # All copies are of one moment: who edits the code while the tests run changes none of them.
+        numbers, first = itertools.count(), Path(place) / "first"
+        first.mkdir()
+        for source in (ROOT / part for part in PARTS):
+            if source.is_dir():
+                unwanted = shutil.ignore_patterns("__pycache__", "*.egg-info", ".ipynb_checkpoints", "local")
+                shutil.copytree(source, first / source.name, ignore=unwanted)
+            elif source.exists():
+                shutil.copy(source, first)
 
         def make() -> Project:
-            folder = Path(tempfile.mkdtemp(dir=place))
-            for source in (ROOT / part for part in PARTS):
-                if source.is_dir():
-                    unwanted = shutil.ignore_patterns("__pycache__", "*.egg-info", ".ipynb_checkpoints", "local")
-                    shutil.copytree(source, folder / source.name, ignore=unwanted)
-                elif source.exists():
-                    shutil.copy(source, folder)
-            return Project(folder)
+            return Project(Path(shutil.copytree(first, Path(place) / f"copy-{next(numbers)}")))
 
         yield make
 

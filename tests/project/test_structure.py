@@ -166,7 +166,7 @@ def test_layers_form_no_circle_for_kedro_viz_would_draw_none(name):
 def test_what_a_pipeline_reads_is_made_by_another_or_comes_from_outside():
     everything = pipelines["__default__"]
     entries = RagsmithSession.create(ROOT, env="test", save_on_close=False).load_context().catalog
-    outside = {name for name in named(everything.inputs())}
+    outside = named(everything.inputs())
     assert all(isinstance(entries.get(name), ModelSource | SourceFolder | WorkDirectory) for name in outside)
     for stage in STAGES:
         assert named(pipelines[stage].inputs()) <= outside | everything.all_outputs(), stage

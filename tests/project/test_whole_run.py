@@ -20,7 +20,8 @@ from ragsmith.session import RagsmithSession
 
 bootstrap_project(Path.cwd())
 for name in list(pipelines):
-    RagsmithSession.create(Path.cwd(), env="test", runtime_params=PARAMS, save_on_close=False).run(pipeline_names=[name])
+    session = RagsmithSession.create(Path.cwd(), env="test", runtime_params=PARAMS, save_on_close=False)
+    session.run(pipeline_names=[name])
     print("RAN", name, flush=True)
 """
 

@@ -4,9 +4,7 @@ import pytest
 from ragsmith.read.examples import reading_examples, with_right_passage
 
 QUERIES = pd.DataFrame({"query_id": ["b", "a", "none"], "text": ["root?", "delete?", "what?"]})
-QRELS = pd.DataFrame(
-    [("a", "p1", 2), ("a", "p3", 0), ("b", "p2", 1)], columns=["query_id", "passage_id", "grade"]
-)
+QRELS = pd.DataFrame([("a", "p1", 2), ("a", "p3", 0), ("b", "p2", 1)], columns=["query_id", "passage_id", "grade"])
 ANSWERS = pd.DataFrame({"query_id": ["a", "b", "none"], "answers": [["shutil.rmtree"], ["math.sqrt", "sqrt"], ["x"]]})
 RUN = pd.DataFrame(
     [("a", "p3", 2, 0.5), ("a", "p1", 1, 0.75), ("b", "p3", 1, 0.25), ("b", "p1", 2, 0.125), ("a", "p2", 3, 0.0)],
@@ -61,7 +59,9 @@ def test_source_counts_as_right(examples, passages):
 
 def test_place_of_the_right_passage_tells_nothing(examples, passages):
     places = [
-        [p.passage_id for p in with_right_passage(examples, sources((0, 0)), passages, 0.5, seed)[0].passages].index("p2")
+        [p.passage_id for p in with_right_passage(examples, sources((0, 0)), passages, 0.5, seed)[0].passages].index(
+            "p2"
+        )
         for seed in range(40)
     ]
     assert 10 < sum(places) < 30
@@ -73,8 +73,11 @@ def test_source_stretch_is_left_out_as_often_as_asked(examples, passages):
 
     def texts(probability):
         return [
-            next(p.text for p in with_right_passage(examples, sources(cut), passages, probability, seed)[1].passages
-                 if p.passage_id == "p1")
+            next(
+                p.text
+                for p in with_right_passage(examples, sources(cut), passages, probability, seed)[1].passages
+                if p.passage_id == "p1"
+            )
             for seed in range(60)
         ]
 

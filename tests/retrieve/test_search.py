@@ -34,7 +34,7 @@ def test_the_real_model_finds_what_shares_no_word_with_the_question(searcher: Se
 
 def test_bm25_finds_only_shared_words_and_gives_cosines_all_the_same(searcher: Searcher) -> None:
     run = searcher.run(IDS, QUESTIONS, k=3, mode="bm25")
-    assert "p1" == run.set_index("query_id").loc[["q3"], "passage_id"].iloc[0]
+    assert run.set_index("query_id").loc[["q3"], "passage_id"].iloc[0] == "p1"
     vectors = searcher.encoder.encode(QUESTIONS, "query")
     for row in run.itertuples(index=False):
         place = PASSAGES["passage_id"].tolist().index(row.passage_id)

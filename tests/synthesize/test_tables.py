@@ -1,11 +1,11 @@
 import pandas as pd
 import pytest
 
-from ragsmith.synthesize.tables import ANSWER_COLUMNS, QUERY_COLUMNS, gold_tables, heading_answers
+from ragsmith.synthesize.tables import ANSWER_COLUMNS, QUERY_COLUMNS, example_tables, gold_tables, heading_answers
 
 GOLD = pd.DataFrame(
     {
-        "query_id": ["g1", "g2"],
+        "query_id": ["g-1", "g-2"],
         "text": ["How much?", "Who?"],
         "passage_ids": [["p1", "p2"], ["p3"]],
         "answers": [["a", "b"], ["c"]],
@@ -22,11 +22,11 @@ def test_gold_becomes_queries_of_its_documents_split_with_all_right_passages() -
     queries, qrels, answers = gold_tables(GOLD, splits(d1="dev", d2="dev", d3="test", d4="train"))
     assert queries.columns.tolist() == QUERY_COLUMNS and answers.columns.tolist() == ANSWER_COLUMNS
     assert queries[["query_id", "kind", "split", "passage_id"]].to_numpy().tolist() == [
-        ["g1", "gold", "dev", "p1"],
-        ["g2", "gold", "test", "p3"],
+        ["g-1", "gold", "dev", "p1"],
+        ["g-2", "gold", "test", "p3"],
     ]
-    assert qrels.to_numpy().tolist() == [["g1", "p1", 1], ["g1", "p2", 1], ["g2", "p3", 1]]
-    assert answers.to_numpy().tolist() == [["g1", ["a", "b"], "p1", -1, -1], ["g2", ["c"], "p3", -1, -1]]
+    assert qrels.to_numpy().tolist() == [["g-1", "p1", 1], ["g-1", "p2", 1], ["g-2", "p3", 1]]
+    assert answers.to_numpy().tolist() == [["g-1", ["a", "b"], "p1", -1, -1], ["g-2", ["c"], "p3", -1, -1]]
 
 
 @pytest.mark.parametrize(
@@ -44,8 +44,22 @@ def test_no_gold_gives_empty_tables_with_all_columns() -> None:
     assert queries.columns.tolist() == QUERY_COLUMNS
 
 
+def test_examples_are_training_queries_with_all_their_right_passages_and_ids_of_their_own() -> None:
+    queries, pairs = example_tables(GOLD)
+    assert queries.columns.tolist() == QUERY_COLUMNS
+    assert queries[["query_id", "kind", "split", "passage_id", "cut_end"]].to_numpy().tolist() == [
+        ["e-1", "example", "train", "p1", 0],
+        ["e-2", "example", "train", "p3", 0],
+    ]
+    assert pairs.to_numpy().tolist() == [["e-1", "p1"], ["e-1", "p2"], ["e-2", "p3"]]
+
+
 def test_the_answer_is_the_name_in_the_heading_and_its_span_is_exact() -> None:
-    texts = {"p1": "shutil.copy(src, dst)\n\nCopy a file.", "p2": "shutil.copy2(src)\n\nCopy.", "p3": "Copying trees ##\n\nx"}
+    texts = {
+        "p1": "shutil.copy(src, dst)\n\nCopy a file.",
+        "p2": "shutil.copy2(src)\n\nCopy.",
+        "p3": "Copying trees ##\n\nx",
+    }
     passages = pd.DataFrame({"passage_id": list(texts), "text": list(texts.values())})
     queries = pd.DataFrame({"query_id": ["q1", "q2"], "passage_id": ["p1", "p3"]})
     pairs = pd.DataFrame({"query_id": ["q1", "q1", "q2"], "passage_id": ["p1", "p2", "p3"]})

@@ -117,10 +117,18 @@ class ContrastiveTask:
         Texts are sorted by length and computed in several passes, so that short ones are not padded to the longest.
         """
         import torch
+        from torch.utils.checkpoint import checkpoint
 
         token_ids = [shortened(ids, max_tokens) for ids in self.encoder.token_ids(texts, kind)]
         batches = self.encoder.batches(token_ids, self.settings.micro_tokens)
-        vectors = torch.cat([self.encoder.forward([token_ids[place] for place in batch]) for batch in batches])
+        # Computed again in the backward pass, one part at a time: a batch of any size needs the memory of one part.
+        # The gradient is the same (as with GradCache, Gao et al. 2021).
+        vectors = torch.cat(
+            [
+                checkpoint(self.encoder.forward, [token_ids[place] for place in batch], use_reentrant=False)
+                for batch in batches
+            ]
+        )
         order = torch.tensor([place for batch in batches for place in batch], device=vectors.device)
         return vectors[torch.argsort(order)]
 

@@ -7,7 +7,7 @@ from ragsmith.learn.contrastive import DevSet
 from ragsmith.retrieve.index import DenseIndex
 from ragsmith.retrieve.passage_text import passage_inputs
 
-NEIGHBOURS = 50
+NEIGHBOURS = 20
 
 
 def dev_set(

@@ -53,7 +53,12 @@ def choose(scores: dict[str, float], metric: str) -> list[Candidate]:
 
 
 def gate(
-    base: "Weights", last: "Weights", best: "Weights | None", score: "Callable[[Weights], float]", metric: str
+    base: "Weights",
+    last: "Weights",
+    best: "Weights | None",
+    score: "Callable[[Weights], float]",
+    metric: str,
+    known: dict[str, float] | None = None,
 ) -> "tuple[Weights, list[dict[str, object]]]":
     """Score base, last, best and their average on dev, and say which ships.
 
@@ -63,6 +68,7 @@ def gate(
         best: at the best evaluation; None when none beat the base.
         score: the dev score of given weights.
         metric: its name.
+        known: dev scores that training has found already, by name; these are not computed again.
     Returns:
         The weights that ship, and the table: name, <metric>, shipped, reason.
     Raises:
@@ -75,7 +81,9 @@ def gate(
         )
     weights = {"best": best, "average": average(base, best if best is not None else last), "last": last, "base": base}
     present = {name: tensors for name, tensors in weights.items() if tensors is not None}
-    candidates = choose({name: score(tensors) for name, tensors in present.items()}, metric)
+    candidates = choose(
+        {name: known[name] if known and name in known else score(tensors) for name, tensors in present.items()}, metric
+    )
     shipped = next(candidate.name for candidate in candidates if candidate.shipped)
     table = [
         {"name": candidate.name, metric: candidate.score, "shipped": candidate.shipped, "reason": candidate.reason}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ragsmith.compute.device import Machine
+from ragsmith.compute.memory import keep_freed_memory
 from ragsmith.compute.progress import progress
 from ragsmith.learn.checkpoints import Checkpoints, TrainingState
 from ragsmith.store import current_provenance, hash_json
@@ -99,6 +100,7 @@ def fit(task: Task, settings: LoopSettings, machine: Machine, work: Path, label:
         ValueError: the task has no batch.
         FloatingPointError: the loss is not finite; the last checkpoint is kept.
     """
+    keep_freed_memory()
     if task.batches_per_epoch < 1:
         raise ValueError(f"{label}: there is no whole batch to train on. Lower batch_size or add data.")
     total = settings.epochs * task.batches_per_epoch
@@ -129,7 +131,8 @@ def fit(task: Task, settings: LoopSettings, machine: Machine, work: Path, label:
             record("train", state.step, figures)
             advance(1)
             at_end = state.step == total
-            evaluated = at_end or state.step % every == 0
+            # The last regular evaluation gives way to the one at the end, a few steps later.
+            evaluated = at_end or (state.step % every == 0 and total - state.step >= every)
             if evaluated:
                 note_score(task, state, settings, checkpoints, record, label)
                 state.finished = at_end or state.stale >= settings.patience

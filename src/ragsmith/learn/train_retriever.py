@@ -93,7 +93,9 @@ def train_retriever(
         task.module.load_state_dict(candidate)
         return dev_score(encoder, dev)
 
-    shipped, table = gate(untouched, weights(task.module), result.checkpoints.best(), score, task.metric)
+    state = result.state
+    known = {"base": state.scores[0], "last": state.scores[state.step], "best": state.best_score}
+    shipped, table = gate(untouched, weights(task.module), result.checkpoints.best(), score, task.metric, known)
     task.module.load_state_dict(shipped)
     task.module.eval()
     folder = work / "model"

@@ -1,6 +1,7 @@
 """Queries with their positives and negatives as batches of texts, each a function of seed, epoch and number."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -65,21 +66,33 @@ def training_examples(queries: pd.DataFrame, mined: pd.DataFrame) -> list[Exampl
     return examples
 
 
-def preferred(queries: pd.DataFrame, prefer_examples: int) -> pd.DataFrame:
-    """The training queries to use: written examples alone when there are enough of them, else all.
+TrainOn = Literal["auto", "examples", "structural", "all"]
+
+
+def chosen_queries(queries: pd.DataFrame, train_on: TrainOn, enough_examples: int) -> pd.DataFrame:
+    """The training queries of the wanted kind.
 
     Queries made from the documents' structure repeat the words of their passages. Beside real questions they teach a
-    good encoder to look for equal words again (docs/retriever.md has the figures).
+    good encoder to look for equal words again (docs/retriever.md has the figures), so `auto` leaves them out then.
 
     Args:
         queries: query_id, kind, split and any other columns.
-        prefer_examples: from so many examples on, they are used alone.
+        train_on: `examples` (written by hand), `structural`, `all`; `auto` takes examples when there are enough of
+            them, else all.
+        enough_examples: for `auto`.
     Returns:
         The training queries, in their order.
+    Raises:
+        ValueError: there is none of that kind.
     """
     train = queries[queries["split"] == "train"]
-    examples = train[train["kind"] == "example"]
-    return examples if len(examples) >= prefer_examples else train
+    written = train["kind"] == "example"
+    if train_on == "auto":
+        train_on = "examples" if written.sum() >= enough_examples else "all"
+    chosen = {"examples": train[written], "structural": train[~written], "all": train}[train_on]
+    if chosen.empty:
+        raise ValueError(f"There is no training query to train on {train_on!r}: choose another value of train_on.")
+    return chosen
 
 
 class BatchBuilder:
@@ -129,7 +142,7 @@ class BatchBuilder:
             key = (positive, example.query_id if cut and example.query_id in self.cut_texts else "")
             targets.append(place_of.setdefault(key, len(place_of)))
             count = min(self.negatives, len(example.negative_ids))
-            for place in generator.choice(len(example.negative_ids), size=count, replace=False):
+            for place in generator.permutation(len(example.negative_ids))[:count]:
                 place_of.setdefault((example.negative_ids[int(place)], ""), len(place_of))
         ignored = np.zeros((len(chosen), len(place_of)), dtype=bool)
         for row, example in enumerate(chosen):

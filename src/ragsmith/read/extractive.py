@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ragsmith.compute.batching import length_batches
 from ragsmith.compute.device import Machine, probe
 from ragsmith.compute.progress import progress
 from ragsmith.retrieve.encoder import quiet_transformers
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 READER_FILE = "reader.json"
+MICRO_TOKENS = 2048  # padded tokens in one forward pass
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,33 @@ class ExtractiveReader:
         return question[: max((end for _, end in tokens["offset_mapping"]), default=0)]
 
     def logits(self, pairs: Sequence[EncodedPair]) -> "tuple[torch.Tensor, torch.Tensor]":
-        """Start and end logits, both float32 of shape (pairs, longest); -inf outside of the passages."""
+        """Start and end logits, both float32 of shape (pairs, longest); -inf outside of the passages.
+
+        Pairs of like length are computed together: half of a batch in the order of retrieval would be padding.
+        """
+        import torch
+        from torch.utils.checkpoint import checkpoint
+
+        longest = max(len(pair.input_ids) for pair in pairs)
+        batches = length_batches([len(pair.input_ids) for pair in pairs], MICRO_TOKENS)
+        order = torch.argsort(torch.tensor([place for batch in batches for place in batch]))
+        # In training, computed again in the backward pass, one part at a time (see ContrastiveTask.embed).
+        parts = [
+            checkpoint(self.padded_logits, [pairs[place] for place in batch], use_reentrant=False) for batch in batches
+        ]
+        start, end = (
+            torch.cat(
+                [
+                    torch.nn.functional.pad(part[which], (0, longest - part[which].shape[1]), value=float("-inf"))
+                    for part in parts
+                ]
+            )[order.to(self.machine.device)]
+            for which in (0, 1)
+        )
+        return start, end
+
+    def padded_logits(self, pairs: Sequence[EncodedPair]) -> "tuple[torch.Tensor, torch.Tensor]":
+        """`logits` of pairs that are padded to the longest of them."""
         import torch
 
         longest = max(len(pair.input_ids) for pair in pairs)

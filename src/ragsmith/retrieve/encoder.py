@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from ragsmith.compute.batching import length_batches
 from ragsmith.compute.device import Machine, probe
 from ragsmith.compute.progress import progress
 
@@ -90,15 +91,7 @@ class Encoder:
 
     def batches(self, token_ids: Sequence[Sequence[int]], batch_tokens: int | None = None) -> list[list[int]]:
         """Positions of the sequences, longest first, in batches of at most `batch_tokens` padded tokens."""
-        limit = batch_tokens or self.batch_tokens
-        order = sorted(range(len(token_ids)), key=lambda position: -len(token_ids[position]))
-        batches: list[list[int]] = []
-        for position in order:
-            if batches and (len(batches[-1]) + 1) * len(token_ids[batches[-1][0]]) <= limit:
-                batches[-1].append(position)
-            else:
-                batches.append([position])
-        return batches
+        return length_batches([len(ids) for ids in token_ids], batch_tokens or self.batch_tokens)
 
     def encode(self, texts: Sequence[str], kind: Kind, label: str = "") -> np.ndarray:
         """Vectors of many texts.

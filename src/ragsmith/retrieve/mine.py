@@ -52,9 +52,10 @@ def mine_hard_negatives(
         allowed_documents: negatives come from these alone: training must not touch dev or test documents.
         settings: see `MiningSettings`.
     Returns:
-        query_id, positive_ids, negative_ids, negative_scores (cosines), teacher_scores (empty: no teacher); queries
-        without any negative are left out. And the audit: how many neighbours were dropped and why (with the negatives
-        they add up to all that were looked at), how many queries starved, took a relaxed margin and were left out.
+        query_id, positive_ids, negative_ids, negative_scores (cosines), teacher_scores (empty: no teacher); one row
+        per query: those for which nothing is far enough below the positive are the hardest, and train on the negatives of
+        their batch alone. And the audit: how many neighbours were dropped and why (with the negatives they add up to
+        all that were looked at), how many queries starved, took a relaxed margin and are without a negative.
     Raises:
         ValueError: no query keeps a negative.
     """
@@ -73,7 +74,7 @@ def mine_hard_negatives(
     }
     relaxed = dict.fromkeys((str(margin) for margin in settings.relaxed_margins), 0)
     rows: list[dict[str, object]] = []
-    starved = left_out = 0
+    starved = 0
     scores, neighbours = index.search(query_vectors, settings.top_k)
     for position, query_id in enumerate(query_ids):
         right = positives[query_id]
@@ -103,9 +104,6 @@ def mine_hard_negatives(
         chosen = kept[: settings.num_negatives]
         dropped["above_margin"] += len(candidates) - len(kept)
         dropped["not_needed"] += len(kept) - len(chosen)
-        if not chosen:
-            left_out += 1
-            continue
         rows.append(
             {
                 "query_id": query_id,
@@ -115,15 +113,16 @@ def mine_hard_negatives(
                 "teacher_scores": [],
             }
         )
-    if not rows:
+    mined = sum(bool(row["negative_ids"]) for row in rows)
+    if not mined:
         raise ValueError(
             f"None of {len(query_ids)} queries keeps a negative. Raise top_k, lower relative_margin, or set "
             "exclude_same_document to false (parameters_negative_mining.yml)."
         )
     audit: dict[str, object] = {
         "queries": len(query_ids),
-        "mined": len(rows),
-        "left_out": left_out,
+        "mined": mined,
+        "without_negative": len(rows) - mined,
         "starved": starved,
         "relaxed_to_margin": relaxed,
         "dropped": dropped,

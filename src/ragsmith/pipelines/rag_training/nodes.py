@@ -27,12 +27,12 @@ def retrieve_for_reader(
     compute: ComputeParams,
 ) -> pd.DataFrame:
     """What the tuned retriever finds for the questions that the reader trains on and is steered by."""
-    from ragsmith.learn.training_data import preferred
+    from ragsmith.learn.training_data import chosen_queries
     from ragsmith.retrieve.encoder import Encoder
     from ragsmith.retrieve.index import DenseIndex
     from ragsmith.retrieve.search import Searcher
 
-    train = preferred(queries, params.prefer_examples)
+    train = chosen_queries(queries, params.train_on, params.enough_examples)
     train = train.sample(min(params.max_questions, len(train)), random_state=params.seed)
     wanted = pd.concat([train, queries[queries["split"] == "dev"]])
     encoder = Encoder.load(retriever, compute.machine(), batch_tokens=compute.batch_tokens)

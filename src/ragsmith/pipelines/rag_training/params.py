@@ -1,5 +1,7 @@
 """Parameters of rag_training."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from ragsmith.pipelines.params import Params
@@ -9,10 +11,11 @@ class RagTrainingParams(Params):
     """The extractive reader; see `ReaderSettings` in `ragsmith.read` and `LoopSettings` in `ragsmith.learn`."""
 
     passages: int = Field(5, ge=1, le=100, description="retrieved passages that are read per question")
-    prefer_examples: int = Field(
-        500, ge=1, description="with so many example questions or more, train on them alone, else on all queries"
+    train_on: Literal["auto", "examples", "structural", "all"] = Field(
+        "auto", description="which queries; auto: the examples alone when there are enough, else all"
     )
-    max_questions: int = Field(1500, ge=1, description="training questions, drawn at random when there are more")
+    enough_examples: int = Field(500, ge=1, description="so many example questions are enough")
+    max_questions: int = Field(1000, ge=1, description="training questions, drawn at random when there are more")
     cut_probability: float = Field(
         0.5, ge=0, le=1, description="how often the question's source is cut from its passage"
     )

@@ -35,7 +35,7 @@ def train(
     from ragsmith.learn.dev_pool import dev_set
     from ragsmith.learn.loop import LoopSettings
     from ragsmith.learn.train_retriever import RetrieverData, RetrieverSettings, train_retriever
-    from ragsmith.learn.training_data import preferred
+    from ragsmith.learn.training_data import chosen_queries
     from ragsmith.retrieve.encoder import Encoder
     from ragsmith.retrieve.index import DenseIndex
 
@@ -50,7 +50,7 @@ def train(
         contrastive=ContrastiveSettings(**params.model_dump(include=set(ContrastiveSettings.__dataclass_fields__))),
         loop=LoopSettings(**params.model_dump(include=set(LoopSettings.__dataclass_fields__))),
     )
-    wanted = preferred(queries, params.prefer_examples)
+    wanted = chosen_queries(queries, params.train_on, params.enough_examples)
     mined = mined[mined["query_id"].isin(wanted["query_id"])]
     logger.info("training on %d queries: %s", len(mined), wanted["kind"].value_counts().to_dict())
     run = train_retriever(base_encoder, RetrieverData(queries, mined, passages, dev), settings, machine, work)

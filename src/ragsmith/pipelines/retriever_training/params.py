@@ -1,5 +1,7 @@
 """Parameters of retriever_training."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from ragsmith.pipelines.params import Params
@@ -8,9 +10,10 @@ from ragsmith.pipelines.params import Params
 class RetrieverTrainingParams(Params):
     """All of retriever_training; see `LoopSettings` and `ContrastiveSettings` in `ragsmith.learn`."""
 
-    prefer_examples: int = Field(
-        500, ge=1, description="with so many example questions or more, train on them alone, else on all queries"
+    train_on: Literal["auto", "examples", "structural", "all"] = Field(
+        "auto", description="which queries; auto: the examples alone when there are enough, else all"
     )
+    enough_examples: int = Field(500, ge=1, description="so many example questions are enough")
     epochs: int = Field(2, ge=1, description="passes over the training queries")
     batch_size: int = Field(32, ge=2, description="queries in a batch; each is the others' negative")
     negatives: int = Field(1, ge=0, description="hard negatives per query in a batch, drawn among the mined ones")
