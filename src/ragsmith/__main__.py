@@ -3,14 +3,15 @@
 Data lies below the folder that it is started in; `--conf-source` says where the configuration lies.
 """
 
-from kedro.framework.cli.utils import find_run_command
+# And not `find_run_command`: that would look in our cli.py, which holds the project's own commands alone.
+from kedro.framework.cli.project import run
 from kedro.framework.project import configure_project
 
 
 def main() -> None:
     """Run the command line."""
     configure_project("ragsmith")
-    find_run_command("ragsmith")()
+    run()
 
 
 if __name__ == "__main__":

@@ -28,19 +28,21 @@ CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "shutil
 
 
 def watch(work: Path, last: int) -> list[str]:
-    """Count the changes below `work`, and end this process by SIGKILL before the one numbered `last`."""
+    """Count the changes below `work`, and end this process by SIGKILL at the one numbered `last`."""
     seen: list[str] = []
 
     def hook(event: str, arguments: tuple) -> None:
         if event == "open":
             path, _, flags = arguments
-            changing = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR)
+            changing = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR) and not flags & os.O_APPEND
         else:
             path, changing = (arguments[0] if arguments else ""), event in CHANGES
         # TensorBoard writes from a thread of its own, whose order differs from run to run.
         if changing and str(path).startswith(str(work)) and "tensorboard" not in str(path):
             seen.append(event)
             if len(seen) == last:
+                if event == "open" and Path(path).exists():
+                    os.truncate(path, 0)  # it dies just after the opening, with nothing written
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(hook)

@@ -11,6 +11,7 @@ import yaml
 from kedro.framework.project import pipelines
 from kedro.framework.startup import bootstrap_project
 from kedro.io import MemoryDataset
+from kedro.pipeline import Pipeline
 from kedro.validation import TypeExtractor
 from pydantic import BaseModel
 
@@ -108,10 +109,10 @@ def test_parameters_and_globals_of_every_environment_are_valid(context):
 
 
 def test_every_step_is_given_its_parameters_as_a_model():
-    typed = TypeExtractor(dict(pipelines)).extract_types_from_pipelines()
-    used = {name.removeprefix("params:") for name in pipelines["__default__"].inputs() if name.startswith("params:")}
-    assert used == set(typed)
-    assert all(issubclass(model, BaseModel) for model in typed.values())
+    for node in pipelines["__default__"].nodes:
+        typed = TypeExtractor({node.name: Pipeline([node])}).extract_types_from_pipelines()
+        used = {name.removeprefix("params:") for name in node.inputs if name.startswith("params:")}
+        assert {name for name, model in typed.items() if issubclass(model, BaseModel)} == used, node.name
 
 
 def test_each_field_of_a_model_stands_in_the_yaml_of_the_base_and_each_key_there_is_a_field():

@@ -10,7 +10,6 @@ from ragsmith.serve.bundle import read_manifest
 
 pytestmark = pytest.mark.slow
 SYSTEMS = ["bm25", "base", "tuned", "hybrid"]
-RATES = "retriever_training.learning_rate=0.003,rag_training.learning_rate=0.003"  # as in conftest.py
 METRICS = ["ndcg@10", "mrr@10", "recall@10"]
 EVERY_PIPELINE = """
 from pathlib import Path
@@ -20,7 +19,7 @@ from ragsmith.session import RagsmithSession
 
 bootstrap_project(Path.cwd())
 for name in list(pipelines):
-    session = RagsmithSession.create(Path.cwd(), env="test", runtime_params=PARAMS, save_on_close=False)
+    session = RagsmithSession.create(Path.cwd(), env="test", save_on_close=False)
     session.run(pipeline_names=[name])
     print("RAN", name, flush=True)
 """
@@ -110,7 +109,7 @@ def test_second_run_recognises_every_step_and_leaves_all_as_it_is(finished, fini
 
 
 def test_changed_evaluation_parameter_runs_evaluation_and_serving_only(finished_copy):
-    done = finished_copy.kedro("run", "--env", "test", "--params", f"{RATES},evaluation.depth=50")
+    done = finished_copy.kedro("run", "--env", "test", "--params", "evaluation.depth=50")
     assert done.returncode == 0, done.stdout
     ran = set(names_of_run_steps(done.stdout))
     assert {"retrieve_runs", "read_answers", "score"} <= ran
@@ -132,7 +131,6 @@ def test_one_pipeline_runs_by_itself_with_either_option(finished_copy, option):
 
 
 def test_every_registered_pipeline_runs_by_name(finished_copy):
-    rates = {"retriever_training": {"learning_rate": 0.003}, "rag_training": {"learning_rate": 0.003}}
-    done = finished_copy.python("-c", EVERY_PIPELINE.replace("PARAMS", repr(rates)))
+    done = finished_copy.python("-c", EVERY_PIPELINE)
     assert done.returncode == 0, done.stdout
     assert done.stdout.count("RAN ") == 11 and names_of_run_steps(done.stdout) == []

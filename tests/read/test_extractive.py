@@ -69,6 +69,17 @@ def test_logits_are_finite_in_the_passage_and_nowhere_else(reader, found):
         assert torch.isfinite(start[row]).tolist() == readable == torch.isfinite(end[row]).tolist()
 
 
+def test_logits_are_those_of_the_model_on_the_tokenizers_own_input(reader, found):
+    reader.model.eval()
+    features = reader.tokenizer(QUESTION, found[0].text, return_tensors="pt")
+    assert set(features["token_type_ids"][0].tolist()) == {0, 1}
+    expected = reader.model(**features)
+    pair = reader.encode(QUESTION, found[0].text)
+    inside = torch.tensor([offset is not None for offset in pair.offsets])
+    for ours, theirs in zip(reader.logits([pair]), (expected.start_logits, expected.end_logits), strict=True):
+        assert torch.allclose(ours[0][inside], theirs[0][inside], atol=1e-6)
+
+
 def test_passage_reads_the_same_alone_and_beside_a_longer_one(reader, found):
     pairs = [reader.encode(QUESTION, passage.text) for passage in found]
     together, alone = reader.logits(pairs)[0][2], reader.logits(pairs[2:])[0][0]

@@ -45,13 +45,16 @@ def test_no_gold_gives_empty_tables_with_all_columns() -> None:
 
 
 def test_examples_are_training_queries_with_all_their_right_passages_and_ids_of_their_own() -> None:
-    queries, pairs = example_tables(GOLD)
+    queries, qrels, answers = example_tables(GOLD)
     assert queries.columns.tolist() == QUERY_COLUMNS
     assert queries[["query_id", "kind", "split", "passage_id", "cut_end"]].to_numpy().tolist() == [
         ["e-1", "example", "train", "p1", 0],
         ["e-2", "example", "train", "p3", 0],
     ]
-    assert pairs.to_numpy().tolist() == [["e-1", "p1"], ["e-1", "p2"], ["e-2", "p3"]]
+    assert qrels.to_numpy().tolist() == [["e-1", "p1", 1], ["e-1", "p2", 1], ["e-2", "p3", 1]]
+    assert answers[["query_id", "answers"]].to_numpy().tolist() == [
+        [f"e-{number}", row] for number, row in enumerate(GOLD["answers"], start=1)
+    ]
 
 
 def test_the_answer_is_the_name_in_the_heading_and_its_span_is_exact() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from ragsmith.compute.device import Machine
 from ragsmith.learn.ranking import ndcg
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.index import DenseIndex
@@ -12,7 +13,12 @@ from ragsmith.retrieve.search import Mode, Searcher
 
 
 def best_mode(
-    retriever: Path, index: Path, queries: pd.DataFrame, qrels: pd.DataFrame, passages: pd.DataFrame
+    retriever: Path,
+    index: Path,
+    queries: pd.DataFrame,
+    qrels: pd.DataFrame,
+    passages: pd.DataFrame,
+    machine: Machine | None = None,
 ) -> dict[str, Any]:
     """Dense or hybrid, by nDCG@10 of dev questions over all passages; dense at a tie.
 
@@ -21,13 +27,14 @@ def best_mode(
         queries: query_id, text: dev questions.
         qrels: query_id, passage_id, grade.
         passages: passage_id, title, text.
+        machine: None probes.
     Returns:
         {"mode": …, "ndcg@10": {mode: score}}.
     """
     right = qrels[(qrels["grade"] > 0) & qrels["query_id"].isin(queries["query_id"])]
     relevant = right.groupby("query_id")["passage_id"].agg(set)
     judged = queries[queries["query_id"].isin(relevant.index)]
-    searcher = Searcher(Encoder.load(retriever), DenseIndex.load(index), passages)
+    searcher = Searcher(Encoder.load(retriever, machine), DenseIndex.load(index), passages)
     scores: dict[Mode, float] = {}
     modes: tuple[Mode, ...] = ("dense", "hybrid")
     for mode in modes:

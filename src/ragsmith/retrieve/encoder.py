@@ -109,10 +109,10 @@ class Encoder:
         token_ids = self.token_ids(texts, kind)
         training = self.model.training
         self.model.eval()
-        with torch.inference_mode(), progress(label, total=len(texts)) as advance:
+        with torch.inference_mode(), progress(label and f"{label}, tokens", total=sum(map(len, token_ids))) as advance:
             for batch in self.batches(token_ids):
                 vectors[batch] = self.forward([token_ids[position] for position in batch]).cpu().numpy()
-                advance(len(batch))
+                advance(sum(len(token_ids[position]) for position in batch))
         self.model.train(training)
         return vectors
 

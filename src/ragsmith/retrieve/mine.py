@@ -53,9 +53,9 @@ def mine_hard_negatives(
         settings: see `MiningSettings`.
     Returns:
         query_id, positive_ids, negative_ids, negative_scores (cosines), teacher_scores (empty: no teacher); one row
-        per query: those for which nothing is far enough below the positive are the hardest, and train on the negatives of
-        their batch alone. And the audit: how many neighbours were dropped and why (with the negatives they add up to
-        all that were looked at), how many queries starved, took a relaxed margin and are without a negative.
+        per query. Those for which nothing is far enough below the positive are the hardest: they train on the
+        negatives of their batch alone. And the audit: how many neighbours were dropped and why (with the negatives
+        they add up to all that were looked at), how many queries starved, took a relaxed margin, have no negative.
     Raises:
         ValueError: no query keeps a negative.
     """

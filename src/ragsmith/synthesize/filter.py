@@ -19,8 +19,10 @@ def round_trip(
     Returns:
         The kept queries; and the removed ones as query_id, text, passage_id, reason. Both in the order of `queries`.
     Raises:
-        ValueError: none is kept.
+        ValueError: there are queries, and none is kept.
     """
+    if queries.empty:
+        return queries, queries[["query_id", "text", "passage_id"]].assign(reason="")
     _, rows = index.search(vectors, top_k)
     ids = np.asarray(index.passage_ids, dtype=object)
     found = (ids[rows] == queries["passage_id"].to_numpy(dtype=object)[:, None]).any(axis=1)

@@ -145,12 +145,13 @@ def lower_first(text: str) -> str:
     return text[:1].lower() + text[1:] if text[1:2].islower() or text[1:2] == " " else text
 
 
-def generate_queries(passages: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
+def generate_queries(passages: pd.DataFrame, splits: pd.DataFrame, required: bool = True) -> pd.DataFrame:
     """Two queries per passage that opens a section: its lead sentence, plain and as a question; one per prose heading.
 
     Args:
         passages: passage_id, document_id, title, text.
         splits: document_id, split.
+        required: none at all is an error.
     Returns:
         query_id, text, kind (`lead`, `question`, `heading`), split (of the document), origin (`structural`),
         passage_id (the positive), cut_start and cut_end (the stretch of the passage's text that the query was taken
@@ -190,7 +191,7 @@ def generate_queries(passages: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFra
                     "cut_end": end,
                 }
             )
-    if not rows:
+    if not rows and required:
         raise ValueError(
             f"No query could be made from {len(passages)} passages: structural queries come from Markdown headings "
             "and the sentence below them. Give the documents headings (# Title) and the suffix .md."

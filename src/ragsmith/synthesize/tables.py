@@ -39,25 +39,25 @@ def gold_tables(gold: pd.DataFrame, splits: pd.DataFrame) -> tuple[pd.DataFrame,
     )
 
 
-def example_tables(examples: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Example questions written by hand, all about training documents, as queries and their right passages.
+def example_tables(examples: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Example questions written by hand, all about training documents, as queries, qrels and answers.
 
     Args:
-        examples: query_id, text, passage_ids.
+        examples: query_id, text, passage_ids, answers.
     Returns:
-        queries (kind `example`, split `train`; nothing is cut), and pairs of query_id, passage_id.
+        queries (kind `example`, split `train`; nothing is cut), qrels, answers (spans unknown: -1).
     """
-    ids = ["e-" + query_id.partition("-")[2] for query_id in examples["query_id"]]
-    queries = [
-        [query_id, text, "example", "train", "written", passage_ids[0], 0, 0]
-        for query_id, text, passage_ids in zip(ids, examples["text"], examples["passage_ids"], strict=True)
-    ]
-    pairs = [
-        [query_id, passage_id]
-        for query_id, passage_ids in zip(ids, examples["passage_ids"], strict=True)
-        for passage_id in passage_ids
-    ]
-    return pd.DataFrame(queries, columns=QUERY_COLUMNS), pd.DataFrame(pairs, columns=["query_id", "passage_id"])
+    queries, qrels, answers = [], [], []
+    for row in examples.itertuples(index=False):
+        query_id, first = "e-" + row.query_id.partition("-")[2], row.passage_ids[0]
+        queries.append([query_id, row.text, "example", "train", "written", first, 0, 0])
+        qrels += [[query_id, passage_id, 1] for passage_id in row.passage_ids]
+        answers.append([query_id, list(row.answers), first, -1, -1])
+    return (
+        pd.DataFrame(queries, columns=QUERY_COLUMNS),
+        pd.DataFrame(qrels, columns=["query_id", "passage_id", "grade"]),
+        pd.DataFrame(answers, columns=ANSWER_COLUMNS),
+    )
 
 
 def heading_answers(queries: pd.DataFrame, pairs: pd.DataFrame, passages: pd.DataFrame) -> pd.DataFrame:

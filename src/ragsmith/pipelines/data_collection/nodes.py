@@ -64,6 +64,12 @@ def gather_gold(
         files = [SAMPLE_QUESTIONS]
     questions = [question for file in files for question in read_questions(file)]
     gold, missing = resolve_questions(questions, passages)
+    if questions_folder.is_dir() and questions and gold.empty:
+        first = missing[0]
+        raise ValueError(
+            f"None of {len(questions)} gold questions in {questions_folder} names a passage of this corpus, such as "
+            f"{first['passage']!r} ({first['where']}). Name passages by their titles: the last heading above them."
+        )
     report = {
         "files": [file.name for file in files],
         "questions": len(questions),

@@ -20,13 +20,18 @@ def index_base(base_encoder: Path, passages: pd.DataFrame, compute: ComputeParam
 
 
 def generate(
-    passages: pd.DataFrame, splits: pd.DataFrame, gold: pd.DataFrame, params: QueryGenerationParams
+    passages: pd.DataFrame,
+    splits: pd.DataFrame,
+    gold: pd.DataFrame,
+    examples: pd.DataFrame,
+    params: QueryGenerationParams,
 ) -> pd.DataFrame:
     """Structural queries of the training documents; without gold questions, of dev and test too."""
     from ragsmith.synthesize.structural import generate_queries
 
     wanted = splits[splits["split"] == "train"] if len(gold) else splits
-    queries = generate_queries(passages, wanted)
+    # Plain text has no headings to make queries from; written questions can do without.
+    queries = generate_queries(passages, wanted, required=not (len(gold) and len(examples)))
     return queries[queries["kind"].isin(params.kinds)].reset_index(drop=True)
 
 
@@ -51,13 +56,9 @@ def filter_queries(
     vectors = encoder.encode(generated["text"].tolist(), "query", "round trip")
     found, removed = round_trip(generated, vectors, DenseIndex.load(base_index), params.round_trip_k)
     kept, pairs = merge_same_text(found)
-    example_queries, example_pairs = example_tables(examples)
-    trained = pd.concat([kept, example_queries], ignore_index=True)
-    trained_pairs = pd.concat([pairs, example_pairs], ignore_index=True)
-    gold_queries, gold_qrels, gold_answers = gold_tables(gold, splits)
-    queries = pd.concat([trained, gold_queries], ignore_index=True)
-    qrels = pd.concat([trained_pairs.assign(grade=1), gold_qrels], ignore_index=True)
-    answers = pd.concat([heading_answers(trained, trained_pairs, passages), gold_answers], ignore_index=True)
+    structural = (kept, pairs.assign(grade=1), heading_answers(kept, pairs, passages))
+    tables = zip(structural, example_tables(examples), gold_tables(gold, splits), strict=True)
+    queries, qrels, answers = (pd.concat(parts, ignore_index=True) for parts in tables)
     report = {
         "generated": len(generated),
         "kept": len(kept),

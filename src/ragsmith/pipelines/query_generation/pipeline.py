@@ -16,7 +16,12 @@ def create_pipeline() -> Pipeline:
                 "base_index",
                 name="index_base",
             ),
-            Node(generate, ["passages", "splits", "gold", params], "generated_queries", name="generate_queries"),
+            Node(
+                generate,
+                ["passages", "splits", "gold", "examples", params],
+                "generated_queries",
+                name="generate_queries",
+            ),
             Node(
                 filter_queries,
                 [

@@ -69,13 +69,18 @@ def index_tuned(retriever: Path, passages: pd.DataFrame, compute: ComputeParams,
 
 
 def choose_search(
-    retriever: Path, index: Path, queries: pd.DataFrame, qrels: pd.DataFrame, passages: pd.DataFrame
+    retriever: Path,
+    index: Path,
+    queries: pd.DataFrame,
+    qrels: pd.DataFrame,
+    passages: pd.DataFrame,
+    compute: ComputeParams,
 ) -> dict[str, Any]:
     """Dense or hybrid search, whichever is better on dev: reader and bundle use that one."""
     from ragsmith.learn.search_choice import best_mode
 
     dev = queries[queries["split"] == "dev"]
-    choice = best_mode(retriever, index, dev, qrels, passages)
+    choice = best_mode(retriever, index, dev, qrels, passages, compute.machine())
     logger.info("search: %s (dev nDCG@10 %s)", choice["mode"], choice["ndcg@10"])
     return choice
 

@@ -29,7 +29,7 @@ def create_pipeline() -> Pipeline:
             Node(index_tuned, ["retriever", "passages", "params:compute", "index_work"], "index", name="index_tuned"),
             Node(
                 choose_search,
-                ["retriever", "index", "queries", "qrels", "passages"],
+                ["retriever", "index", "queries", "qrels", "passages", "params:compute"],
                 "search_choice",
                 name="choose_search",
             ),
