@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 READER_FILE = "reader.json"
-MICRO_TOKENS = 2048  # padded tokens in one forward pass
+MICRO_TOKENS = 1024  # padded tokens in one forward pass
 
 
 @dataclass(frozen=True)
