@@ -12,10 +12,11 @@ pytest.importorskip("ragsmith.retrieve.models")
 
 @pytest.fixture
 def model(tmp_path) -> Path:
-    """The smallest folder that is a model: a configuration and one four-byte tensor."""
+    """The smallest folder that is a model: a configuration, a tokenizer and one four-byte tensor."""
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
+    (folder / "tokenizer.json").write_text("{}")
     header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + b"\0\0\0\0")
     return folder
