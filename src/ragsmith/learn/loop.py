@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ragsmith.compute.device import Machine
-from ragsmith.compute.memory import keep_freed_memory
+from ragsmith.compute.memory import freed_memory_kept
 from ragsmith.compute.progress import progress
 from ragsmith.learn.checkpoints import Checkpoints, TrainingState
 from ragsmith.store import current_provenance, hash_json
@@ -100,7 +100,6 @@ def fit(task: Task, settings: LoopSettings, machine: Machine, work: Path, label:
         ValueError: the task has no batch.
         FloatingPointError: the loss is not finite; the last checkpoint is kept.
     """
-    keep_freed_memory()
     if task.batches_per_epoch < 1:
         raise ValueError(f"{label}: there is no whole batch to train on. Lower batch_size or add data.")
     total = settings.epochs * task.batches_per_epoch
@@ -119,7 +118,7 @@ def fit(task: Task, settings: LoopSettings, machine: Machine, work: Path, label:
     state = checkpoints.resume(task.module, optimizer)
     if state.step:
         logger.info("%s: resumed at step %d of %d", label, state.step, total)
-    with run_log(work, state.step) as record, progress(label, total) as advance:
+    with freed_memory_kept(), run_log(work, state.step) as record, progress(label, total) as advance:
         advance(state.step)
         if not state.scores:
             note_score(task, state, settings, checkpoints, record, label)

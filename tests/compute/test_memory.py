@@ -1,0 +1,31 @@
+import platform
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+from pathlib import Path
+from ragsmith.compute.memory import freed_memory_kept
+
+def resident():
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 // 2**20
+
+def use():
+    blocks = [bytearray(2**20) for _ in range(200)]
+    return len(blocks)
+
+before = resident()
+with freed_memory_kept():
+    use()
+    inside = resident()
+print(inside - before, resident() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc is tuned on Linux with glibc alone")
+def test_freed_memory_stays_until_the_end_and_is_given_back_then() -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+    inside, after = (int(number) for number in done.stdout.split())
+    assert inside > 150 and after < 50
