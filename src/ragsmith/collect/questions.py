@@ -72,6 +72,12 @@ def read_questions(path: Path) -> list[Question]:
     return questions
 
 
+def question_files(folder: Path, sample: Path | None) -> list[Path]:
+    """The JSONL files of a folder, which need not exist; when there are none, that of the sample corpus, if any."""
+    files = sorted(folder.glob("*.jsonl")) if folder.is_dir() else []
+    return files or ([sample] if sample is not None else [])
+
+
 def resolve_questions(questions: list[Question], passages: pd.DataFrame) -> tuple[pd.DataFrame, list[dict[str, str]]]:
     """Find the passages that the questions name.
 

@@ -57,11 +57,9 @@ def gather_gold(
     questions_folder: Path, passages: pd.DataFrame, params: DataCollectionParams
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Find the passages of the questions written by hand: the user's own, else those of the sample corpus."""
-    from ragsmith.collect.questions import SAMPLE_QUESTIONS, read_questions, resolve_questions
+    from ragsmith.collect.questions import SAMPLE_QUESTIONS, question_files, read_questions, resolve_questions
 
-    files = sorted(questions_folder.glob("*.jsonl")) if questions_folder.is_dir() else []
-    if not files and params.sample.enabled:
-        files = [SAMPLE_QUESTIONS]
+    files = question_files(questions_folder, SAMPLE_QUESTIONS if params.sample.enabled else None)
     questions = [question for file in files for question in read_questions(file)]
     gold, missing = resolve_questions(questions, passages)
     if questions_folder.is_dir() and questions and gold.empty:
@@ -88,11 +86,15 @@ def gather_examples(
     params: DataCollectionParams,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Example questions to train on, the user's own or those of the sample: none about dev or test documents."""
-    from ragsmith.collect.questions import SAMPLE_EXAMPLES, for_training, read_questions, resolve_questions
+    from ragsmith.collect.questions import (
+        SAMPLE_EXAMPLES,
+        for_training,
+        question_files,
+        read_questions,
+        resolve_questions,
+    )
 
-    files = sorted(examples_folder.glob("*.jsonl")) if examples_folder.is_dir() else []
-    if not files and params.sample.enabled:
-        files = [SAMPLE_EXAMPLES]
+    files = question_files(examples_folder, SAMPLE_EXAMPLES if params.sample.enabled else None)
     written = [question for file in files for question in read_questions(file)]
     found, missing = resolve_questions(written, passages)
     examples, left_out = for_training(found, splits, gold)
