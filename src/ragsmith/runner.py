@@ -16,6 +16,7 @@ from kedro.io.core import is_parameter
 from kedro.runner import SequentialRunner
 from kedro.runner.task import Task
 
+from ragsmith.compute.memory import peak_memory
 from ragsmith.store import Provenance, hash_code, hash_json, recording
 
 if TYPE_CHECKING:
@@ -102,7 +103,14 @@ class RecognisingRunner(SequentialRunner):
                 logger.info("%s done in %.1f s", node.name, perf_counter() - begun)
             done.append(node)
             self._release_datasets(node, catalog, load_counts, pipeline)
-        logger.info("%d steps: %d run, %d recognised", len(nodes), executed, len(nodes) - executed)
+        memory = peak_memory()
+        logger.info(
+            "%d steps: %d run, %d recognised%s",
+            len(nodes),
+            executed,
+            len(nodes) - executed,
+            "" if memory is None else f"; at most {memory / 2**30:.2f} GiB of memory",
+        )
 
 
 def is_recognised(node: "Node", catalog: Any, fingerprint: str) -> bool:

@@ -4,6 +4,8 @@ import sys
 
 import pytest
 
+from ragsmith.compute.memory import peak_memory
+
 PROGRAM = """
 from pathlib import Path
 from ragsmith.compute.memory import freed_memory_kept
@@ -29,3 +31,15 @@ def test_freed_memory_stays_until_the_end_and_is_given_back_then() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     inside, after = (int(number) for number in done.stdout.split())
     assert inside > 150 and after < 50
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="read from /proc")
+def test_the_peak_counts_what_was_held_and_given_back() -> None:
+    before = peak_memory()
+    assert before is not None
+    block = bytearray(before + 100 * 2**20)
+    block[:: 2**12] = b"\x01" * len(block[:: 2**12])  # touched, or the kernel never gives it
+    del block
+    after = peak_memory()
+    assert after is not None
+    assert after > before + 50 * 2**20

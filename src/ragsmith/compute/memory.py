@@ -5,6 +5,7 @@ import gc
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # numbers of malloc.h
 DEFAULT_THRESHOLD = 128 * 1024  # glibc's own, of both
@@ -31,3 +32,14 @@ def freed_memory_kept() -> Iterator[None]:
         library.mallopt(M_TRIM_THRESHOLD, DEFAULT_THRESHOLD)
         gc.collect()
         library.malloc_trim(0)
+
+
+def peak_memory() -> int | None:
+    """The most memory that this process has held so far (resident set), in bytes; None where it is not told."""
+    try:
+        # Not getrusage: on Linux its figure is inherited from the program that started this one.
+        status = Path("/proc/self/status").read_text("ascii", errors="replace")
+    except OSError:
+        return None
+    line = next((line for line in status.splitlines() if line.startswith("VmHWM:")), None)
+    return None if line is None else int(line.split()[1]) * 1024
