@@ -42,7 +42,9 @@ def test_nothing_of_this_machine_is_in_it(sample) -> None:
     own |= {f"/{getpass.getuser()}/", f"{socket.gethostname()}."}
     text = "\n".join(sample.documents["text"])
     assert [name for name in own if name in text] == []
-    assert " at 0x" not in text
+    # Some editions of the language topics show an address in an example; objects of this process are in modules alone.
+    modules = sample.documents[~sample.documents["uri"].str.contains("topic:")]
+    assert not modules["text"].str.contains(" at 0x", regex=False).any()
 
 
 def test_a_function_is_a_section_with_its_signature_and_docstring(sample) -> None:
