@@ -49,14 +49,14 @@ def parts(group: Group, heads: int) -> list[Group]:
     """The group in parts whose scores fit into a processor's cache."""
     at_once = max(1, SCORES_AT_ONCE // (heads * group.length**2))
     return [
-        Group(group.start + first * group.length, min(at_once, group.count - first), group.length)
-        for first in range(0, group.count, at_once)
+        Group(group.start + first * group.length, min(at_once, group.sequences - first), group.length)
+        for first in range(0, group.sequences, at_once)
     ]
 
 
 def split_heads(packed: "torch.Tensor", group: Group) -> "torch.Tensor":
     """Rows of a group, (rows, …, heads, width), as (…, count × heads, length, width)."""
-    count, length = group.count, group.length
+    count, length = group.sequences, group.length
     rows = packed[group.start : group.start + count * length]
     *inner, heads, width = rows.shape[1:]
     order = (*range(2, 2 + len(inner)), 0, 2 + len(inner), 1, 3 + len(inner))
@@ -65,7 +65,7 @@ def split_heads(packed: "torch.Tensor", group: Group) -> "torch.Tensor":
 
 def join_heads(values: "torch.Tensor", group: Group, target: "torch.Tensor") -> None:
     """The inverse of `split_heads` for one tensor (count × heads, length, width), into its rows of `target`."""
-    count, length = group.count, group.length
+    count, length = group.sequences, group.length
     rows = target[group.start : group.start + count * length]
     _, heads, width = rows.shape
     # `rows` may be every third row of a larger tensor: such a view keeps its strides.
@@ -107,10 +107,12 @@ def _make_grouped_attention() -> Any:
             masks: list[torch.Tensor] = []
             for group in groups:
                 queries, keys, values = split_heads(qkv, group)
-                scores = torch.bmm(queries, keys.transpose(1, 2)).mul_(scale)
+                scores = torch.bmm(queries, keys.transpose(1, 2))
+                if scale != 1:
+                    scores.mul_(scale)
                 if bias is not None:
                     length = group.length
-                    scores.view(group.count, heads, length, length).add_(bias[:, :length, :length])
+                    scores.view(group.sequences, heads, length, length).add_(bias[:, :length, :length])
                 weights = torch.softmax(scores, dim=-1)
                 used = weights
                 if dropout:
@@ -145,9 +147,10 @@ def _make_grouped_attention() -> Any:
                 inner = torch._softmax_backward_data(inner, weights, -1, weights.dtype)
                 if of_bias is not None:
                     length = group.length
-                    summed = inner.view(group.count, heads, length, length).sum(0).to(of_bias.dtype)
+                    summed = inner.view(group.sequences, heads, length, length).sum(0).to(of_bias.dtype)
                     of_bias[:, :length, :length] += summed if len(of_bias) == heads else summed.sum(0, keepdim=True)
-                inner.mul_(ctx.scale)
+                if ctx.scale != 1:
+                    inner.mul_(ctx.scale)
                 join_heads(torch.bmm(inner, keys), group, into[:, 0])
                 join_heads(torch.bmm(inner.transpose(1, 2), queries), group, into[:, 1])
             return into, of_bias, None, None, None, None

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ragsmith.retrieve.packed.attention import attention
 from ragsmith.retrieve.packed.layout import Layout
-from ragsmith.retrieve.packed.linear import weight_and_bias
+from ragsmith.retrieve.packed.linear import Product, product
 
 if TYPE_CHECKING:
     import torch
@@ -15,12 +15,12 @@ POSITIONS_AFTER_PADDING = {"roberta", "xlm-roberta", "camembert", "mpnet"}
 
 
 class LayerWeights(NamedTuple):
-    """Weights and biases of one layer's products."""
+    """The products of one layer; `up` with its activation."""
 
-    qkv: "tuple[torch.Tensor, torch.Tensor | None]"
-    out: "tuple[torch.Tensor, torch.Tensor | None]"
-    up: "tuple[torch.Tensor, torch.Tensor | None]"
-    down: "tuple[torch.Tensor, torch.Tensor | None]"
+    qkv: Product
+    out: Product
+    up: Product
+    down: Product
 
 
 class BertBackbone:
@@ -41,13 +41,10 @@ class BertBackbone:
 
     def hidden(self, token_ids: "torch.Tensor", layout: Layout, weights: list[LayerWeights]) -> "torch.Tensor":
         """See `Backbone`."""
-        from torch.nn.functional import linear
-
-        dtype = weights[0].qkv[0].dtype
+        dtype = weights[0].out.weight.dtype
         heads = self.config.num_attention_heads
         hidden = self._embedded(token_ids, layout, dtype)
         bias = self._relative_positions(layout, dtype)
-        scale = (self.config.hidden_size // heads) ** -0.5
         for layer, of_layer in zip(self.model.encoder.layer, weights, strict=True):
             if self.kind == "mpnet":
                 norm, inside = layer.attention.LayerNorm, layer.attention.attn
@@ -55,12 +52,12 @@ class BertBackbone:
             else:
                 norm, inside = layer.attention.output.LayerNorm, layer.attention.self
                 drop = layer.attention.output.dropout
-            qkv = linear(hidden, *of_layer.qkv).view(layout.tokens, 3, heads, -1)
+            qkv = of_layer.qkv(hidden).view(layout.tokens, 3, heads, -1)
             dropout = inside.dropout.p if inside.dropout.training else 0.0
-            attended = linear(attention(qkv, layout, scale, bias, dropout), *of_layer.out)
-            hidden = layer_norm(norm, drop(attended) + hidden)
-            inner = layer.intermediate.intermediate_act_fn(linear(hidden, *of_layer.up))
-            hidden = layer_norm(layer.output.LayerNorm, layer.output.dropout(linear(inner, *of_layer.down)) + hidden)
+            attended = attention(qkv, layout, 1.0, bias, dropout)
+            hidden = layer_norm(norm, of_layer.out.added_to(hidden, attended, drop))
+            inner = of_layer.up(hidden)
+            hidden = layer_norm(layer.output.LayerNorm, of_layer.down.added_to(hidden, inner, layer.output.dropout))
         return hidden
 
     def _layer_weights(self, layer: Any, dtype: "torch.dtype") -> LayerWeights:
@@ -70,11 +67,14 @@ class BertBackbone:
         else:
             inside = layer.attention.self
             inputs, out = [inside.query, inside.key, inside.value], layer.attention.output.dense
+        # The scale of attention goes into the queries' weights: no pass over the scores for it.
+        scale = float((self.config.hidden_size // self.config.num_attention_heads) ** -0.5)
+        act = layer.intermediate.intermediate_act_fn
         return LayerWeights(
-            weight_and_bias(inputs, dtype),
-            weight_and_bias([out], dtype),
-            weight_and_bias([layer.intermediate.dense], dtype),
-            weight_and_bias([layer.output.dense], dtype),
+            product(inputs, dtype, scales=(scale, 1.0, 1.0)),
+            product([out], dtype),
+            product([layer.intermediate.dense], dtype, act, str(self.config.hidden_act)),
+            product([layer.output.dense], dtype),
         )
 
     def _embedded(self, token_ids: "torch.Tensor", layout: Layout, dtype: "torch.dtype") -> "torch.Tensor":

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 class Group(NamedTuple):
-    """Neighbouring sequences of equal length: rows `start` to `start + count * length`."""
+    """Neighbouring sequences of equal length: rows `start` to `start + sequences * length`."""
 
     start: int
-    count: int
+    sequences: int
     length: int
 
 
@@ -41,7 +41,7 @@ class Layout:
         start = 0
         for length in self.lengths:
             if groups and groups[-1].length == length:
-                groups[-1] = groups[-1]._replace(count=groups[-1].count + 1)
+                groups[-1] = groups[-1]._replace(sequences=groups[-1].sequences + 1)
             else:
                 groups.append(Group(start, 1, length))
             start += length

@@ -1,23 +1,14 @@
 """ModernBERT (Warner et al. 2024) on packed sequences."""
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ragsmith.retrieve.packed.attention import attention
-from ragsmith.retrieve.packed.bert import layer_norm
+from ragsmith.retrieve.packed.bert import LayerWeights, layer_norm
 from ragsmith.retrieve.packed.layout import Layout
-from ragsmith.retrieve.packed.linear import weight_and_bias
+from ragsmith.retrieve.packed.linear import product
 
 if TYPE_CHECKING:
     import torch
-
-
-class LayerWeights(NamedTuple):
-    """Weights and biases of one layer's products."""
-
-    qkv: "tuple[torch.Tensor, torch.Tensor | None]"
-    out: "tuple[torch.Tensor, torch.Tensor | None]"
-    up: "tuple[torch.Tensor, torch.Tensor | None]"
-    down: "tuple[torch.Tensor, torch.Tensor | None]"
 
 
 class ModernBertBackbone:
@@ -35,10 +26,7 @@ class ModernBertBackbone:
         """See `Backbone`."""
         return [
             LayerWeights(
-                *(
-                    weight_and_bias([part], dtype)
-                    for part in (layer.attn.Wqkv, layer.attn.Wo, layer.mlp.Wi, layer.mlp.Wo)
-                )
+                *(product([part], dtype) for part in (layer.attn.Wqkv, layer.attn.Wo, layer.mlp.Wi, layer.mlp.Wo))
             )
             for layer in self.model.layers
         ]
@@ -46,9 +34,8 @@ class ModernBertBackbone:
     def hidden(self, token_ids: "torch.Tensor", layout: Layout, weights: list[LayerWeights]) -> "torch.Tensor":
         """See `Backbone`."""
         import torch
-        from torch.nn.functional import linear
 
-        dtype = weights[0].qkv[0].dtype
+        dtype = weights[0].out.weight.dtype
         heads = self.config.num_attention_heads
         scale = (self.config.hidden_size // heads) ** -0.5
         embeddings = self.model.embeddings
@@ -59,16 +46,16 @@ class ModernBertBackbone:
         window = self._window(layout, dtype)
         for layer, of_layer in zip(self.model.layers, weights, strict=True):
             inside = layer.attn
-            qkv = linear(normed(layer.attn_norm, hidden), *of_layer.qkv).view(layout.tokens, 3, heads, -1)
+            qkv = of_layer.qkv(normed(layer.attn_norm, hidden)).view(layout.tokens, 3, heads, -1)
             cos, sin = rotations[layer.attention_type]
             turned = rotated(qkv[:, :2], cos[0][:, None, None], sin[0][:, None, None])
             qkv = torch.cat([turned, qkv[:, 2:]], dim=1)
             local = layer.attention_type == "sliding_attention"
             dropout = inside.attention_dropout if inside.training else 0.0
             attended = attention(qkv, layout, scale, window if local else None, dropout)
-            hidden = hidden + inside.out_drop(linear(attended, *of_layer.out))
-            inner, gate = linear(normed(layer.mlp_norm, hidden), *of_layer.up).chunk(2, dim=-1)
-            hidden = hidden + linear(layer.mlp.drop(layer.mlp.act(inner) * gate), *of_layer.down)
+            hidden = hidden + inside.out_drop(of_layer.out(attended))
+            inner, gate = of_layer.up(normed(layer.mlp_norm, hidden)).chunk(2, dim=-1)
+            hidden = hidden + of_layer.down(layer.mlp.drop(layer.mlp.act(inner) * gate))
         return layer_norm(self.model.final_norm, hidden)
 
     def _window(self, layout: Layout, dtype: "torch.dtype") -> "torch.Tensor | None":
