@@ -11,8 +11,11 @@ import numpy as np
 from ragsmith.compute.batching import length_batches, token_batches
 from ragsmith.compute.device import Machine, probe
 from ragsmith.compute.progress import progress
+from ragsmith.retrieve.identity import model_identity
 from ragsmith.retrieve.packed import Backbone, packed_backbone, position_limit
 from ragsmith.retrieve.packed.layout import pack
+from ragsmith.retrieve.vector_cache import VectorCache
+from ragsmith.store import hash_json
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +31,7 @@ PACKED_MODULES = {"Pooling", "Dense", "Normalize", "Dropout", "LayerNorm"}
 # Where neither the model nor its tokenizer says how long a text may be.
 USUAL_LIMIT = 512
 # Texts that are tokenised and sorted at once: enough to sort well, and few enough to hold for a corpus of any size.
-CHUNK = 8192
+CHUNK = 4096
 
 
 class Encoder:
@@ -186,22 +189,39 @@ class Encoder:
         divide = length_batches if self.backbone is None else token_batches
         return divide([len(ids) for ids in token_ids], batch_tokens or self.batch_tokens)
 
-    def encode(self, texts: Sequence[str], kind: Kind, label: str = "") -> np.ndarray:
+    def encode(self, texts: Sequence[str], kind: Kind, label: str = "", cache: Path | None = None) -> np.ndarray:
         """Vectors of many texts.
 
         Args:
             texts: any number, in any order.
             kind: decides the prompt.
             label: name of the progress bar; empty shows none.
+            cache: folder of a `VectorCache` for these texts alone: only what it does not hold is computed.
         Returns:
             float32, shape (len(texts), dimension), rows in the order of `texts`, unit length.
         """
+        if cache is not None:
+            stored = VectorCache(cache, self.identity(kind), self.dimension)
+            with progress(label, total=len(texts)) as advance:
+                return stored.vectors(texts, lambda missing: self.encoded_chunks(missing, kind), advance)
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
         with progress(label, total=len(texts)) as advance:
             for first, block in self.encoded_chunks(texts, kind):
                 vectors[first : first + len(block)] = block
                 advance(len(block))
         return vectors
+
+    def identity(self, kind: Kind) -> str:
+        """Hash of all that decides the vector of a text: weights, tokenizer, prompt, limit and precision."""
+        parts = {
+            "model": model_identity(self.model),
+            "prompt": self.prompt(kind),
+            "prompt_tokens": self.prompt_tokens(kind),
+            "max_tokens": self.max_tokens,
+            "precision": self.machine.precision,
+            "padded": self.backbone is None,
+        }
+        return hash_json(parts)
 
     def encoded_chunks(self, texts: Sequence[str], kind: Kind) -> Iterator[tuple[int, np.ndarray]]:
         """Vectors of `CHUNK` texts at a time: the number of the first text, and their rows as of `encode`."""
