@@ -64,10 +64,10 @@ def test_texts_are_cut_at_the_limit_and_the_limit_at_the_model_s(tiny_model: Pat
     assert cosines(tail[:1], tail[1:])[0] == pytest.approx(1, abs=1e-6)
 
 
-def test_batches_hold_each_text_once_and_no_more_padded_tokens_than_allowed(tiny_encoder: Encoder) -> None:
+def test_batches_hold_each_text_once_and_no_more_tokens_than_allowed(tiny_encoder: Encoder) -> None:
     sequences = [[0] * length for length in (3, 9, 1, 5, 5, 20, 2)]
     batches = tiny_encoder.batches(sequences, batch_tokens=10)
-    assert batches == [[5], [1], [3, 4], [0, 6, 2]]
+    assert batches == [[5], [1], [3, 4], [0, 6, 2]]  # 20, 9, 5 + 5, 3 + 2 + 1
 
 
 def test_no_texts_give_no_rows(tiny_encoder: Encoder) -> None:
@@ -84,7 +84,7 @@ def test_encoding_leaves_a_model_in_training_as_it_was(tiny_model: Path) -> None
 
 def test_gradients_flow_through_a_forward_pass(tiny_model: Path) -> None:
     encoder = Encoder.load(tiny_model, CPU)
-    encoder.forward(encoder.token_ids(["a b", "c d e"], "query"))[:, 0].sum().backward()
+    encoder.forward(encoder.token_ids(["a b", "c d e"], "query"), "query")[:, 0].sum().backward()
     parameters = {name: p for name, p in encoder.model.named_parameters() if ".pooler." not in name}  # mean pooling
     assert [name for name, parameter in parameters.items() if parameter.grad is None] == []
     assert all(bool(p.grad.any()) for name, p in parameters.items() if name.endswith("query.weight"))

@@ -125,7 +125,7 @@ class ContrastiveTask:
         # The gradient is the same (as with GradCache, Gao et al. 2021).
         vectors = torch.cat(
             [
-                checkpoint(self.encoder.forward, [token_ids[place] for place in batch], use_reentrant=False)
+                checkpoint(self.encoder.forward, [token_ids[place] for place in batch], kind, use_reentrant=False)
                 for batch in batches
             ]
         )

@@ -21,14 +21,14 @@ def build_index(
         model: a checked sentence-transformers folder.
         passages: passage_id, title, text.
         machine: device and precision.
-        batch_tokens: padded tokens encoded at once.
-        work: a folder for this step alone; what it held is removed.
+        batch_tokens: tokens encoded at once.
+        work: a folder for this step alone; the vectors in it are kept, and only what changed is encoded again.
         label: for progress.
     Returns:
         The finished folder below `work`.
     """
     encoder = Encoder.load(model, machine, batch_tokens=batch_tokens)
-    vectors = encoder.encode(passage_inputs(passages), "passage", label)
+    vectors = encoder.encode(passage_inputs(passages), "passage", label, cache=work / "vectors")
     folder = work / "index"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

@@ -1,32 +1,52 @@
 """Texts to vectors, with any sentence-transformers folder."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ragsmith.compute.batching import length_batches
+from ragsmith.compute.batching import length_batches, token_batches
 from ragsmith.compute.device import Machine, probe
 from ragsmith.compute.progress import progress
+from ragsmith.retrieve.identity import model_identity
+from ragsmith.retrieve.packed import Backbone, packed_backbone, position_limit
+from ragsmith.retrieve.packed.layout import pack
+from ragsmith.retrieve.vector_cache import VectorCache
+from ragsmith.store import hash_json
 
 if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
 
+logger = logging.getLogger(__name__)
+
 Kind = Literal["query", "passage"]
 # What sentence-transformers calls the prompt of a passage differs between model families.
 PROMPT_NAMES: dict[Kind, tuple[str, ...]] = {"query": ("query",), "passage": ("passage", "document", "corpus")}
+# Modules that compute the same on packed token vectors as on padded ones; an LSTM or a CNN looks at neighbours.
+PACKED_MODULES = {"Pooling", "Dense", "Normalize", "Dropout", "LayerNorm"}
+# Where neither the model nor its tokenizer says how long a text may be.
+USUAL_LIMIT = 512
+# Texts that are tokenised and sorted at once: enough to sort well, and few enough to hold for a corpus of any size.
+CHUNK = 4096
 
 
 class Encoder:
     """A bi-encoder: the model's own tokenizer, pooling, prompts and length; vectors of unit length.
 
+    The transformers in `ragsmith.retrieve.packed` are computed without padding and, where the processor multiplies in
+    it, in bfloat16. Other models are computed as sentence-transformers does, and the log says so.
+
     Args:
         model: loaded with `load_sentence_transformer`.
         machine: where it computes and in which precision.
         max_tokens: texts are cut here; None takes the model's own limit.
-        batch_tokens: padded tokens computed at once.
+        batch_tokens: tokens computed at once.
+    Raises:
+        ValueError: the model is no transformer, or its tokenizer gives a single text other token types than 0.
     """
 
     def __init__(
@@ -34,9 +54,32 @@ class Encoder:
     ) -> None:
         self.model = model.to(machine.device)
         self.machine = machine
-        limit = int(model.max_seq_length or 512)
-        self.max_tokens = min(max_tokens or limit, limit)
         self.batch_tokens = batch_tokens
+        transformer = getattr(model[0], "auto_model", None)
+        if transformer is None:
+            raise ValueError(
+                f"The model begins with a {type(model[0]).__name__}, which is no transformer. "
+                "Name one whose first module is a Transformer under 'models' in globals.yml."
+            )
+        limits = (max_tokens, model.max_seq_length, position_limit(transformer))
+        # A tokenizer without a limit says 10^30; without positions for more, none of the limits holds.
+        self.max_tokens = min((int(limit) for limit in limits if limit and limit < 10**9), default=USUAL_LIMIT)
+        types = model.tokenizer("a", max_length=8, truncation=True, return_token_type_ids=True).get(
+            "token_type_ids"
+        ) or [0]
+        if any(types):
+            raise ValueError(
+                f"The tokenizer {type(model.tokenizer).__name__} gives the tokens of a single text the types {types}, "
+                "and here all are 0. Use another model, or a tokenizer that gives 0."
+            )
+        flat = all(type(module).__name__ in PACKED_MODULES for module in list(model)[1:])
+        self.backbone = packed_backbone(transformer) if flat else None
+        if self.backbone is None:
+            logger.warning(
+                "%s has no packed computation here: it is computed with padding, as sentence-transformers does.",
+                " → ".join([type(transformer).__name__, *(type(module).__name__ for module in list(model)[1:])]),
+            )
+        self._prompt_tokens: dict[str, int] = {}
 
     @classmethod
     def load(
@@ -55,8 +98,20 @@ class Encoder:
 
     def prompt(self, kind: Kind) -> str:
         """What the model wants before a query or a passage; empty for most."""
-        prompts = (self.model.prompts.get(name) for name in PROMPT_NAMES[kind])
+        names = (*PROMPT_NAMES[kind], self.model.default_prompt_name)
+        prompts = (self.model.prompts.get(name) for name in names if name)
         return next((prompt for prompt in prompts if prompt), "")
+
+    def prompt_tokens(self, kind: Kind) -> int:
+        """Tokens of the prompt that the pooling leaves out; 0 when it includes them or there is no prompt."""
+        prompt = self.prompt(kind)
+        if not prompt or all(getattr(module, "include_prompt", True) for module in self.model):
+            return 0
+        if prompt not in self._prompt_tokens:
+            tokenizer = self.model.tokenizer
+            ids = tokenizer(prompt, truncation=True, max_length=self.max_tokens)["input_ids"]
+            self._prompt_tokens[prompt] = len(ids) - (ids[-1] in tokenizer.all_special_ids)
+        return self._prompt_tokens[prompt]
 
     def token_ids(self, texts: Sequence[str], kind: Kind) -> list[list[int]]:
         """Token ids of each text with its prompt and special tokens, cut at `max_tokens`."""
@@ -72,48 +127,126 @@ class Encoder:
         )
         return list(tokens["input_ids"])
 
-    def forward(self, token_ids: Sequence[Sequence[int]]) -> "torch.Tensor":
-        """Unit vectors, shape (len(token_ids), dimension) float32, of one padded batch; gradients flow."""
+    def weights(self) -> Any:
+        """The transformer's weights in the precision that is computed in; made once for many calls of `forward`."""
+        import torch
+
+        if self.backbone is None:
+            return None
+        return self.backbone.weights(torch.bfloat16 if self.machine.precision == "bf16" else torch.float32)
+
+    def forward(self, token_ids: Sequence[Sequence[int]], kind: Kind, weights: Any = None) -> "torch.Tensor":
+        """Unit vectors of one batch; gradients flow.
+
+        Args:
+            token_ids: from `token_ids`; neighbours of equal length are computed at once.
+            kind: decides which tokens are pooled.
+            weights: from `weights`; None makes them.
+        Returns:
+            float32, shape (len(token_ids), dimension).
+        """
+        import torch
+
+        features = (
+            self._padded(token_ids) if self.backbone is None else self._packed(self.backbone, token_ids, weights)
+        )
+        if excluded := self.prompt_tokens(kind):
+            features["prompt_length"] = excluded
+        with torch.autocast(self.machine.device, enabled=False):
+            for module in list(self.model)[1:]:
+                features = module(features)
+        # Normalised here too: not every model ends in a Normalize module.
+        return torch.nn.functional.normalize(features["sentence_embedding"].float(), dim=1)
+
+    def _packed(self, backbone: Backbone, token_ids: Sequence[Sequence[int]], weights: Any) -> dict[str, Any]:
+        """What the transformer gives to the pooling, unpadded in the form of sentence-transformers."""
+        flat, layout = pack(token_ids, self.machine.device)
+        hidden = backbone.hidden(flat, layout, self.weights() if weights is None else weights)
+        return {
+            # Pooled in float32: sums over many tokens.
+            "token_embeddings": hidden.float()[None],
+            "cu_seq_lens_q": layout.boundaries,
+            "seq_idx": layout.sequence_of[None],
+        }
+
+    def _padded(self, token_ids: Sequence[Sequence[int]]) -> dict[str, Any]:
+        """What the transformer gives to the pooling, computed by sentence-transformers."""
         import torch
 
         longest = max(len(ids) for ids in token_ids)
-        padding = self.model.tokenizer.pad_token_id
-        ids = torch.full((len(token_ids), longest), padding, dtype=torch.long)
+        ids = torch.full((len(token_ids), longest), self.model.tokenizer.pad_token_id, dtype=torch.long)
         mask = torch.zeros((len(token_ids), longest), dtype=torch.long)
         for row, sequence in enumerate(token_ids):
             ids[row, : len(sequence)] = torch.tensor(sequence)
             mask[row, : len(sequence)] = 1
         features = {"input_ids": ids.to(self.machine.device), "attention_mask": mask.to(self.machine.device)}
         with self.machine.autocast():
-            vectors = self.model(features)["sentence_embedding"]
-        # Normalised here too: not every model ends in a Normalize module, and bf16 leaves lengths off by 1e-3.
-        return torch.nn.functional.normalize(vectors.float(), dim=1)
+            features = self.model[0](features)
+        return {**features, "token_embeddings": features["token_embeddings"].float()}
 
     def batches(self, token_ids: Sequence[Sequence[int]], batch_tokens: int | None = None) -> list[list[int]]:
-        """Positions of the sequences, longest first, in batches of at most `batch_tokens` padded tokens."""
-        return length_batches([len(ids) for ids in token_ids], batch_tokens or self.batch_tokens)
+        """Positions of the sequences, longest first, in batches of at most `batch_tokens` tokens."""
+        divide = length_batches if self.backbone is None else token_batches
+        return divide([len(ids) for ids in token_ids], batch_tokens or self.batch_tokens)
 
-    def encode(self, texts: Sequence[str], kind: Kind, label: str = "") -> np.ndarray:
+    def encode(self, texts: Sequence[str], kind: Kind, label: str = "", cache: Path | None = None) -> np.ndarray:
         """Vectors of many texts.
 
         Args:
             texts: any number, in any order.
             kind: decides the prompt.
             label: name of the progress bar; empty shows none.
+            cache: folder of a `VectorCache` for these texts alone: only what it does not hold is computed.
         Returns:
             float32, shape (len(texts), dimension), rows in the order of `texts`, unit length.
         """
+        if cache is not None:
+            stored = VectorCache(cache, self.identity(kind), self.dimension)
+            with progress(label, total=len(texts)) as advance:
+                return stored.vectors(texts, lambda missing: self.encoded_chunks(missing, kind), advance)
+        vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
+        with progress(label, total=len(texts)) as advance:
+            for first, block in self.encoded_chunks(texts, kind):
+                vectors[first : first + len(block)] = block
+                advance(len(block))
+        return vectors
+
+    def identity(self, kind: Kind) -> str:
+        """Hash of all that decides the vector of a text: weights, tokenizer, prompt, limit and precision."""
+        parts = {
+            "model": model_identity(self.model),
+            "prompt": self.prompt(kind),
+            "prompt_tokens": self.prompt_tokens(kind),
+            "max_tokens": self.max_tokens,
+            "precision": self.machine.precision,
+            "padded": self.backbone is None,
+        }
+        return hash_json(parts)
+
+    def encoded_chunks(self, texts: Sequence[str], kind: Kind) -> Iterator[tuple[int, np.ndarray]]:
+        """Vectors of `CHUNK` texts at a time: the number of the first text, and their rows as of `encode`."""
         import torch
 
-        vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
-        token_ids = self.token_ids(texts, kind)
+        def tokens(first: int) -> list[list[int]]:
+            return self.token_ids(texts[first : first + CHUNK], kind)
+
         training = self.model.training
         self.model.eval()
-        with torch.inference_mode(), progress(label and f"{label}, tokens", total=sum(map(len, token_ids))) as advance:
-            for batch in self.batches(token_ids):
-                vectors[batch] = self.forward([token_ids[position] for position in batch]).cpu().numpy()
-                advance(sum(len(token_ids[position]) for position in batch))
-        self.model.train(training)
+        try:
+            with ThreadPoolExecutor(1, "tokenize") as ahead, torch.inference_mode():
+                weights = self.weights()
+                coming = ahead.submit(tokens, 0)
+                for first in range(0, len(texts), CHUNK):
+                    token_ids = coming.result()
+                    coming = ahead.submit(tokens, first + CHUNK)  # of no texts, at the end
+                    yield first, self._vectors(token_ids, kind, weights)
+        finally:
+            self.model.train(training)
+
+    def _vectors(self, token_ids: list[list[int]], kind: Kind, weights: Any) -> np.ndarray:
+        vectors = np.empty((len(token_ids), self.dimension), dtype=np.float32)
+        for batch in self.batches(token_ids):
+            vectors[batch] = self.forward([token_ids[place] for place in batch], kind, weights).cpu().numpy()
         return vectors
 
 

@@ -1,0 +1,47 @@
+"""What decides the vectors of a model in memory, as one hash."""
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+
+def model_identity(model: "SentenceTransformer") -> str:
+    """Hexadecimal sha256 over weights, tokenizer, configuration and modules as they are now.
+
+    It is read from memory and not from a folder: a model in training changes and its folder does not.
+    """
+    import torch
+
+    total = hashlib.sha256()
+    for module in model:
+        settings_of: Any = getattr(module, "get_config_dict", dict)
+        settings = settings_of()
+        total.update(f"{type(module).__name__}{json.dumps(settings, sort_keys=True, default=str)}\n".encode())
+    transformer = getattr(model[0], "auto_model", None)
+    if transformer is not None:
+        total.update(transformer.config.to_json_string().encode())
+        total.update(repr(getattr(transformer, "peft_config", None)).encode())
+    for name, layer in model.named_modules():
+        if hasattr(layer, "base_layer"):  # peft's wrapper: switched off, its weights are still in the state
+            state = (layer.disable_adapters, layer.merged, list(layer.active_adapters))
+            total.update(f"{name}{state}\n".encode())
+    for name, tensor in model.state_dict().items():
+        values = tensor.detach().cpu().contiguous()
+        total.update(f"{name}{values.dtype}{tuple(values.shape)}\n".encode())
+        total.update(values.reshape(-1).view(torch.uint8).numpy().data)
+    total.update(tokenizer_text(model.tokenizer).encode())
+    return total.hexdigest()
+
+
+def tokenizer_text(tokenizer: Any) -> str:
+    """Everything that a tokenizer does, as text; without the limit of its last call, which it also remembers."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return json.dumps(
+            [sorted(tokenizer.get_vocab().items()), type(tokenizer).__name__, str(tokenizer.init_kwargs)]
+        )
+    values = json.loads(backend.to_str())
+    return json.dumps({key: value for key, value in values.items() if key not in {"truncation", "padding"}})

@@ -1,0 +1,123 @@
+"""BERT and its kin on packed sequences: BERT, RoBERTa, XLM-RoBERTa, CamemBERT and MPNet."""
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ragsmith.retrieve.packed.attention import attention
+from ragsmith.retrieve.packed.layout import Layout
+from ragsmith.retrieve.packed.linear import Product, product
+
+if TYPE_CHECKING:
+    import torch
+
+BERT_KINDS = {"bert", "roberta", "xlm-roberta", "camembert", "mpnet"}
+# These count positions from the one after the padding token's number.
+POSITIONS_AFTER_PADDING = {"roberta", "xlm-roberta", "camembert", "mpnet"}
+
+
+class LayerWeights(NamedTuple):
+    """The products of one layer; `up` with its activation."""
+
+    qkv: Product
+    out: Product
+    up: Product
+    down: Product
+
+
+class BertBackbone:
+    """A post-norm transformer (Devlin et al. 2019), computed over the parameters of the model itself.
+
+    Args:
+        model: a transformers model of one of `BERT_KINDS`.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.config = model.config
+        self.kind = model.config.model_type
+
+    def weights(self, dtype: "torch.dtype") -> list[LayerWeights]:
+        """See `Backbone`."""
+        return [self._layer_weights(layer, dtype) for layer in self.model.encoder.layer]
+
+    def hidden(self, token_ids: "torch.Tensor", layout: Layout, weights: list[LayerWeights]) -> "torch.Tensor":
+        """See `Backbone`."""
+        dtype = weights[0].out.weight.dtype
+        heads = self.config.num_attention_heads
+        hidden = self._embedded(token_ids, layout, dtype)
+        bias = self._relative_positions(layout, dtype)
+        for layer, of_layer in zip(self.model.encoder.layer, weights, strict=True):
+            if self.kind == "mpnet":
+                norm, inside = layer.attention.LayerNorm, layer.attention.attn
+                drop = layer.attention.dropout
+            else:
+                norm, inside = layer.attention.output.LayerNorm, layer.attention.self
+                drop = layer.attention.output.dropout
+            qkv = of_layer.qkv(hidden).view(layout.tokens, 3, heads, -1)
+            dropout = inside.dropout.p if inside.dropout.training else 0.0
+            attended = attention(qkv, layout, 1.0, bias, dropout)
+            hidden = layer_norm(norm, of_layer.out.added_to(hidden, attended, drop))
+            inner = of_layer.up(hidden)
+            hidden = layer_norm(layer.output.LayerNorm, of_layer.down.added_to(hidden, inner, layer.output.dropout))
+        return hidden
+
+    def _layer_weights(self, layer: Any, dtype: "torch.dtype") -> LayerWeights:
+        if self.kind == "mpnet":
+            inside = layer.attention.attn
+            inputs, out = [inside.q, inside.k, inside.v], inside.o
+        else:
+            inside = layer.attention.self
+            inputs, out = [inside.query, inside.key, inside.value], layer.attention.output.dense
+        # The scale of attention goes into the queries' weights: no pass over the scores for it.
+        scale = float((self.config.hidden_size // self.config.num_attention_heads) ** -0.5)
+        act = layer.intermediate.intermediate_act_fn
+        return LayerWeights(
+            product(inputs, dtype, scales=(scale, 1.0, 1.0)),
+            product([out], dtype),
+            product([layer.intermediate.dense], dtype, act, str(self.config.hidden_act)),
+            product([layer.output.dense], dtype),
+        )
+
+    def _embedded(self, token_ids: "torch.Tensor", layout: Layout, dtype: "torch.dtype") -> "torch.Tensor":
+        embeddings = self.model.embeddings
+        positions = layout.positions
+        if self.kind in POSITIONS_AFTER_PADDING:
+            positions = positions_after_padding(token_ids, layout, embeddings.padding_idx)
+        summed = embeddings.word_embeddings(token_ids) + embeddings.position_embeddings(positions)
+        if hasattr(embeddings, "token_type_embeddings"):
+            summed = summed + embeddings.token_type_embeddings.weight[0]
+        # The sum in float32, as its parameters are; everything after it in the precision of the products.
+        return embeddings.dropout(embeddings.LayerNorm(summed)).to(dtype)  # type: ignore[no-any-return]
+
+    def _relative_positions(self, layout: Layout, dtype: "torch.dtype") -> "torch.Tensor | None":
+        """MPNet's learned bias for the distance of two tokens, shape (heads, longest, longest)."""
+        import torch
+
+        if self.kind != "mpnet":
+            return None
+        places = torch.arange(max(layout.lengths), device=layout.device)
+        encoder = self.model.encoder
+        buckets = encoder.relative_position_bucket(
+            places[None, :] - places[:, None], num_buckets=self.config.relative_attention_num_buckets
+        )
+        return encoder.relative_attention_bias(buckets).permute(2, 0, 1).to(dtype)  # type: ignore[no-any-return]
+
+
+def positions_after_padding(token_ids: "torch.Tensor", layout: Layout, padding: int) -> "torch.Tensor":
+    """Positions as RoBERTa counts them, int64, shape (tokens,).
+
+    A text may spell the padding token out: it takes the padding's position, and those after it count on without it.
+    """
+    real = token_ids.ne(padding).long()
+    total = real.cumsum(0)
+    before = (total - real)[layout.starts].repeat_interleave(layout.boundaries.diff())
+    return (total - before) * real + padding
+
+
+def layer_norm(norm: Any, values: "torch.Tensor") -> "torch.Tensor":
+    """A LayerNorm module over values of any precision; its own parameters stay float32."""
+    from torch.nn.functional import layer_norm as functional
+
+    weight, bias = norm.weight, norm.bias
+    if values.is_cuda and values.dtype != weight.dtype:  # the kernel there wants one type
+        weight, bias = weight.to(values.dtype), None if bias is None else bias.to(values.dtype)
+    return functional(values, norm.normalized_shape, weight, bias, norm.eps)
