@@ -10,8 +10,8 @@ import torch
 from ragsmith.compute.device import Machine
 from ragsmith.retrieve.models import resolve_model
 
-# A script that a test runs.
-collect_ignore = ["killed_runs.py"]
+# Scripts that tests run.
+collect_ignore = ["killed_runs.py", "two_ranks.py"]
 
 TOPICS = {
     "p1": ("tree", "Delete a whole directory tree."),
@@ -78,14 +78,17 @@ class ToyTask:
         error = (self.module(numbers) - 2 * numbers[:, :1]).square().mean()
         return error, {"first": numbers[0, 0].item()}
 
-    def evaluate(self) -> float:
+    def evaluate(self) -> tuple[float, dict[str, float]]:
         assert not self.module.training
         self.evaluated += 1
         if self.scores is not None:
-            return self.scores[self.evaluated - 1]
+            return self.scores[self.evaluated - 1], {}
         numbers = torch.linspace(-1, 1, 30).reshape(10, 3)
         with torch.no_grad():
-            return -(self.module(numbers) - 2 * numbers[:, :1]).square().mean().item()
+            return -(self.module(numbers) - 2 * numbers[:, :1]).square().mean().item(), {}
+
+    def shrink(self) -> bool:
+        return False
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from ragsmith.evaluate.retrieval import score_run
-from ragsmith.learn.contrastive import ContrastiveSettings, ContrastiveTask, DevSet, dev_score, shortened
+from ragsmith.learn.contrastive import ContrastiveSettings, ContrastiveTask, DevSet, dev_score
+from ragsmith.learn.embedding import shortened
 from ragsmith.learn.losses import info_nce
 from ragsmith.learn.training_data import BatchBuilder, training_examples
 from ragsmith.retrieve.encoder import Encoder
@@ -29,6 +30,11 @@ def make_task(tiny_model, machine, queries, mined, passages, dev):
     return make
 
 
+def embedded(task, texts, kind, recompute=False):
+    limit = task.settings.max_query_tokens if kind == "query" else task.settings.max_passage_tokens
+    return task.vectors.embed(task._cut(texts, kind, limit), kind, recompute)
+
+
 def test_token_ids_are_cut_before_the_end_mark():
     assert shortened([101, 5, 6, 7, 102], 4) == [101, 5, 6, 102]
     assert shortened([101, 5, 102], 3) == [101, 5, 102]
@@ -37,12 +43,13 @@ def test_token_ids_are_cut_before_the_end_mark():
 def test_training_vectors_are_those_of_the_encoder_in_the_order_of_the_texts(make_task):
     texts = ["a", "delete a whole directory tree with all that is in it", "two words", "b c d e f"]
     task = make_task(micro_tokens=16)
-    vectors = task.embed(texts, "passage", 64).detach()
+    vectors = embedded(task, texts, "passage").detach()
     assert torch.allclose(vectors, torch.from_numpy(task.encoder.encode(texts, "passage")), atol=1e-5)
 
 
 def test_longer_texts_are_cut_for_training(make_task):
-    vectors = make_task().embed(["one two three four five", "one two three"], "passage", 5).detach()
+    task = make_task(max_passage_tokens=5)
+    vectors = embedded(task, ["one two three four five", "one two three"], "passage").detach()
     assert torch.allclose(vectors[0], vectors[1], atol=1e-6)
 
 
@@ -81,8 +88,8 @@ def test_dropout_is_what_the_settings_say(make_task):
     still.module.train()
     shaken.module.train()
     texts = ["one two three"]
-    assert torch.equal(still.embed(texts, "query", 32), still.embed(texts, "query", 32))
-    assert not torch.equal(shaken.embed(texts, "query", 32), shaken.embed(texts, "query", 32))
+    assert torch.equal(embedded(still, texts, "query"), embedded(still, texts, "query"))
+    assert not torch.equal(embedded(shaken, texts, "query"), embedded(shaken, texts, "query"))
 
 
 def test_identity_changes_with_all_that_decides_the_outcome(make_task, dev):

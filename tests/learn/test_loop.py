@@ -31,7 +31,7 @@ def test_training_gets_better_and_leaves_last_and_best_weights(toy_task, machine
     assert result.state.best_score == max(scores.values()) == scores[result.state.best_step] > scores[0] / 4
     task.module.load_state_dict(result.checkpoints.best())
     task.module.eval()
-    assert task.evaluate() == result.state.best_score
+    assert task.evaluate() == (result.state.best_score, {})
 
 
 def test_log_has_a_line_per_step_and_evaluation(toy_task, machine, tmp_path):

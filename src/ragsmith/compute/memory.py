@@ -43,3 +43,11 @@ def peak_memory() -> int | None:
         return None
     line = next((line for line in status.splitlines() if line.startswith("VmHWM:")), None)
     return None if line is None else int(line.split()[1]) * 1024
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there was no memory left, on a graphics card or in the machine."""
+    import torch
+
+    # On the processor torch raises a plain RuntimeError, which only its words tell from others.
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

@@ -49,12 +49,19 @@ class Checkpoints:
         self.folder = folder
         self.identity = identity
 
-    def resume(self, module: "torch.nn.Module", optimizer: "torch.optim.Optimizer") -> TrainingState:
-        """Load the last checkpoint into module and optimizer; a new state when there is none of this run."""
+    def resume(
+        self, module: "torch.nn.Module", optimizer: "torch.optim.Optimizer", owner: bool = True
+    ) -> TrainingState:
+        """Load the last checkpoint into module and optimizer; a new state when there is none of this run.
+
+        Args:
+            module, optimizer: are filled.
+            owner: whether to put the folder in order; of several processes one does, before the others come here.
+        """
         from safetensors.torch import load_file
 
         place = self.folder / CHECKPOINT
-        for path in (place, self.folder / BEST):
+        for path in (place, self.folder / BEST) if owner else ():
             recover(path)  # a process that died between two renames left it half in place
         if is_complete(place):
             values = json.loads((place / "state.json").read_text("utf-8"))
@@ -65,9 +72,10 @@ class Checkpoints:
                 module.load_state_dict(load_file(place / "model.safetensors"))
                 load_optimizer(optimizer, load_file(place / "optimizer.safetensors"))
                 return TrainingState(**values)
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
-        self.folder.mkdir(parents=True)
+        if owner:
+            if self.folder.exists():
+                shutil.rmtree(self.folder)
+            self.folder.mkdir(parents=True)
         return TrainingState(self.identity)
 
     def save(self, module: "torch.nn.Module", optimizer: "torch.optim.Optimizer", state: TrainingState) -> None:

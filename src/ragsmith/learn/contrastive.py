@@ -1,14 +1,17 @@
 """Contrastive training of a bi-encoder with in-batch and mined negatives."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from ragsmith.learn.losses import info_nce
-from ragsmith.learn.ranking import ndcg
-from ragsmith.learn.training_data import BatchBuilder
+from ragsmith.compute.ranks import gathered, rank, world
+from ragsmith.learn.embedding import TrainingEncoder, set_dropout, shortened
+from ragsmith.learn.losses import distillation, info_nce, margin_mse, mask_false_negatives, matryoshka
+from ragsmith.learn.ranking import ndcg, share_of_commonest
+from ragsmith.learn.training_data import Batch, BatchBuilder
 from ragsmith.retrieve.encoder import Encoder, Kind
 from ragsmith.retrieve.index import DenseIndex
 from ragsmith.store import hash_json
@@ -16,23 +19,43 @@ from ragsmith.store import hash_json
 if TYPE_CHECKING:
     import torch
 
+Loss = Literal["auto", "infonce", "distillation", "margin_mse"]
+
 
 @dataclass(frozen=True)
 class ContrastiveSettings:
     """How a batch becomes a loss.
 
     Attributes:
+        loss: `infonce`; `distillation` (KL to the teacher's scores, with a share of InfoNCE); `margin_mse`; `auto`
+            takes distillation when the examples have a teacher's scores.
         temperature: of InfoNCE.
+        in_batch_negatives: whether the other queries' passages are negatives too.
+        false_negative_margin: passages of the batch that score above the positive plus this are no negatives
+            (Qwen3-Embedding, Zhang et al. 2025); None takes all.
+        distillation_weight: share of the KL term; the rest is InfoNCE.
+        student_temperature, teacher_temperature: of the KL term.
+        matryoshka: lengths of the prefixes of the vector that are trained too (Kusupati et al. 2022).
         max_query_tokens, max_passage_tokens: longer texts are cut.
-        dropout: share of activations dropped; the model's own value costs a third of the time on a processor.
-        micro_tokens: padded tokens in one forward pass; a batch is sorted by length and split, the loss is the same.
+        dropout: share of activations dropped; None takes the model's own, which costs a third of the time on a
+            processor.
+        micro_tokens: tokens in one forward pass; a batch is sorted by length and split, the loss is the same.
+        activation_gib: when a batch needs more for its backward pass, it is computed twice and kept in parts.
     """
 
+    loss: Loss = "auto"
     temperature: float = 0.05
+    in_batch_negatives: bool = True
+    false_negative_margin: float | None = None
+    distillation_weight: float = 0.9
+    student_temperature: float = 0.05
+    teacher_temperature: float = 0.3
+    matryoshka: tuple[int, ...] = ()
     max_query_tokens: int = 64
     max_passage_tokens: int = 128
-    dropout: float = 0.0
-    micro_tokens: int = 2048
+    dropout: float | None = 0.0
+    micro_tokens: int = 4096
+    activation_gib: float = 1.5
 
 
 @dataclass(frozen=True)
@@ -51,8 +74,19 @@ class DevSet:
     passages: list[str]
 
 
+class TokenBatch(NamedTuple):
+    """A batch with its texts as token ids."""
+
+    batch: Batch
+    queries: list[list[int]]
+    passages: list[list[int]]
+
+
 class ContrastiveTask:
     """The retriever as the loop trains it.
+
+    Several processes (`compute.ranks`) share each batch: its texts are dealt out, the vectors gathered, and the loss
+    is that of the whole batch.
 
     Args:
         encoder: its model is trained in place.
@@ -60,6 +94,9 @@ class ContrastiveTask:
         dev: gives the score.
         settings: see `ContrastiveSettings`.
         base_hash: content hash of the model before training.
+    Raises:
+        ValueError: the loss needs a teacher's scores and the examples have none, or a Matryoshka prefix is longer than
+            the vectors.
     """
 
     metric = "ndcg@10"
@@ -74,86 +111,175 @@ class ContrastiveTask:
         self.settings = settings
         self.base_hash = base_hash
         self.batches_per_epoch = len(builder)
+        self.loss_name = loss_name(settings, builder)
+        if any(length > encoder.dimension for length in settings.matryoshka):
+            raise ValueError(
+                f"matryoshka {list(settings.matryoshka)} is longer than the model's vectors ({encoder.dimension})."
+            )
+        self.vectors = TrainingEncoder(encoder, settings.micro_tokens, int(settings.activation_gib * 2**30))
+        self._ahead = ThreadPoolExecutor(1, "batches")
+        self._coming: dict[tuple[int, int], Future[TokenBatch]] = {}
         set_dropout(self.module, settings.dropout)
 
     def identity(self) -> str:
         """Hash of all that decides the outcome."""
-        data = [
-            [example.query_id, example.text, list(example.positive_ids), list(example.negative_ids)]
-            for example in self.builder.examples
-        ]
+        data = [[e.query_id, e.text, e.positive_ids, e.negative_ids, e.teacher_scores] for e in self.builder.examples]
         builder = [self.builder.batch_size, self.builder.negatives, self.builder.cut_probability, self.builder.seed]
         texts = sorted({*self.builder.texts.items(), *self.builder.cut_texts.items()})
         dev = [self.dev.texts, [sorted(right) for right in self.dev.relevant], self.dev.passage_ids, self.dev.passages]
-        return hash_json([self.base_hash, data, builder, texts, dev, vars(self.settings)])
+        return hash_json([self.base_hash, data, builder, texts, dev, asdict(self.settings), world()])
 
     def loss(self, epoch: int, number: int) -> "tuple[torch.Tensor, dict[str, float]]":
-        """InfoNCE of one batch; figures: share of queries whose positive comes first, and cosines of both kinds."""
+        """The loss of one batch; figures: share of queries whose positive comes first, cosines, and their gap."""
         import torch
 
-        batch = self.builder.batch(epoch, number)
-        device = self.encoder.machine.device
-        queries = self.embed(batch.queries, "query", self.settings.max_query_tokens)
-        passages = self.embed(batch.passages, "passage", self.settings.max_passage_tokens)
-        targets = torch.from_numpy(batch.targets).to(device)
-        ignored = torch.from_numpy(batch.ignored).to(device)
-        loss, cosines = info_nce(queries, passages, targets, ignored, self.settings.temperature)
+        tokens = self._tokens(epoch, number)
+        recompute = self.vectors.must_recompute([*map(len, tokens.queries), *map(len, tokens.passages)])
+        queries = self._embedded(tokens.queries, "query", recompute)
+        passages = self._embedded(tokens.passages, "passage", recompute)
+        batch, device = tokens.batch, self.encoder.machine.device
+        targets, ignored, groups, grouped, teacher = (
+            torch.from_numpy(array).to(device)
+            for array in (batch.targets, batch.ignored, batch.groups, batch.grouped, batch.teacher)
+        )
+
+        def of(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+            return self._formula(one, other, targets, ignored, groups, grouped, teacher)
+
+        if self.settings.matryoshka:
+            loss = matryoshka(of, queries, passages, sorted({*self.settings.matryoshka, self.encoder.dimension}))
+        else:
+            loss = of(queries, passages)
         with torch.no_grad():
-            rows = torch.arange(len(targets), device=device)
-            positive = cosines[rows, targets]
-            others = cosines.masked_fill(ignored, -1.0)
-            others[rows, targets] = -1.0
-            hardest = others.max(dim=1).values
-            figures = {
-                "in_batch_accuracy": (positive > hardest).float().mean().item(),
-                "positive_cosine": positive.mean().item(),
-                "hardest_negative_cosine": hardest.mean().item(),
-            }
+            figures = score_figures(queries @ passages.T, targets, ignored)
         return loss, figures
 
-    def embed(self, texts: Sequence[str], kind: Kind, max_tokens: int) -> "torch.Tensor":
-        """Unit vectors of the texts in their order, shape (len(texts), dimension), with gradient.
-
-        Texts are sorted by length and computed in several passes, so that short ones are not padded to the longest.
-        """
+    def _formula(
+        self,
+        queries: "torch.Tensor",
+        passages: "torch.Tensor",
+        targets: "torch.Tensor",
+        ignored: "torch.Tensor",
+        groups: "torch.Tensor",
+        grouped: "torch.Tensor",
+        teacher: "torch.Tensor",
+    ) -> "torch.Tensor":
+        """The loss that the settings name, of one set of vectors."""
         import torch
-        from torch.utils.checkpoint import checkpoint
 
-        token_ids = [shortened(ids, max_tokens) for ids in self.encoder.token_ids(texts, kind)]
-        batches = self.encoder.batches(token_ids, self.settings.micro_tokens)
-        # Computed again in the backward pass, one part at a time: a batch of any size needs the memory of one part.
-        # The gradient is the same (as with GradCache, Gao et al. 2021).
-        vectors = torch.cat(
-            [
-                checkpoint(self.encoder.forward, [token_ids[place] for place in batch], kind, use_reentrant=False)
-                for batch in batches
-            ]
+        settings = self.settings
+        if self.loss_name == "margin_mse":
+            return margin_mse(queries, passages, groups, grouped, teacher)
+        if not settings.in_batch_negatives:
+            own = torch.zeros_like(ignored).scatter_(1, groups, grouped)
+            ignored = ignored | ~own
+        if settings.false_negative_margin is not None:
+            with torch.no_grad():
+                cosines = queries @ passages.T
+            ignored = mask_false_negatives(cosines, targets, ignored, settings.false_negative_margin)
+        loss, _ = info_nce(queries, passages, targets, ignored, settings.temperature)
+        if self.loss_name == "infonce":
+            return loss
+        taught = distillation(
+            queries,
+            passages,
+            groups,
+            grouped,
+            teacher,
+            settings.student_temperature,
+            settings.teacher_temperature,
         )
-        order = torch.tensor([place for batch in batches for place in batch], device=vectors.device)
-        return vectors[torch.argsort(order)]
+        return settings.distillation_weight * taught + (1 - settings.distillation_weight) * loss
 
-    def evaluate(self) -> float:
-        """nDCG@10 of the dev questions over the pool."""
-        return dev_score(self.encoder, self.dev)
+    def _embedded(self, token_ids: list[list[int]], kind: Kind, recompute: bool) -> "torch.Tensor":
+        """Vectors of a batch's texts, computed by all processes together."""
+        import torch
+
+        # Dealt out by length, so that each process has as much to do as the others.
+        order = sorted(range(len(token_ids)), key=lambda place: -len(token_ids[place]))
+        shares = [order[place :: world()] for place in range(world())]
+        own = self.vectors.embed([token_ids[place] for place in shares[rank()]], kind, recompute)
+        rows = gathered(own, [len(share) for share in shares])
+        dealt = torch.tensor([place for share in shares for place in share], device=rows.device)
+        return rows[torch.argsort(dealt)]
+
+    def _tokens(self, epoch: int, number: int) -> TokenBatch:
+        """A batch as token ids; the next one is made meanwhile, in a thread of its own."""
+        coming = self._coming.pop((epoch, number), None)
+        self._coming.clear()
+        tokens = self._tokenised(epoch, number) if coming is None else coming.result()
+        following = (epoch, number + 1) if number + 1 < self.batches_per_epoch else (epoch + 1, 0)
+        self._coming[following] = self._ahead.submit(self._tokenised, *following)
+        return tokens
+
+    def _tokenised(self, epoch: int, number: int) -> TokenBatch:
+        batch = self.builder.batch(epoch, number)
+        return TokenBatch(
+            batch,
+            self._cut(batch.queries, "query", self.settings.max_query_tokens),
+            self._cut(batch.passages, "passage", self.settings.max_passage_tokens),
+        )
+
+    def _cut(self, texts: Sequence[str], kind: Kind, max_tokens: int) -> list[list[int]]:
+        return [shortened(ids, max_tokens) for ids in self.encoder.token_ids(texts, kind)]
+
+    def shrink(self) -> bool:
+        """Need less memory for the same gradients; False when that cannot be."""
+        return self.vectors.shrink()
+
+    def evaluate(self) -> tuple[float, dict[str, float]]:
+        """nDCG@10 of the dev questions over the pool; figure: the share of questions with the commonest top 10."""
+        return dev_scores(self.encoder, self.dev)
 
 
-def dev_score(encoder: Encoder, dev: DevSet) -> float:
-    """nDCG@10 of an encoder on dev; higher is better."""
+def loss_name(settings: ContrastiveSettings, builder: BatchBuilder) -> str:
+    """The loss that is meant, and that the examples allow."""
+    taught = [bool(example.teacher_scores) for example in builder.examples]
+    if settings.loss == "auto":
+        return "distillation" if taught and all(taught) else "infonce"
+    if settings.loss != "infonce" and not all(taught):
+        raise ValueError(
+            f"loss {settings.loss!r} needs a teacher's scores, and {taught.count(False)} of {len(taught)} training "
+            "examples have none. Set models.reranker in globals.yml and mine again, or use loss: infonce."
+        )
+    return settings.loss
+
+
+def score_figures(cosines: "torch.Tensor", targets: "torch.Tensor", ignored: "torch.Tensor") -> dict[str, float]:
+    """How well a batch is told apart.
+
+    Args:
+        cosines: shape (queries, passages).
+        targets: int64, shape (queries,): each query's positive.
+        ignored: bool, shape (queries, passages): neither right nor wrong.
+    """
+    import torch
+
+    rows = torch.arange(len(targets), device=targets.device)
+    positive = cosines[rows, targets]
+    others = cosines.masked_fill(ignored, -1.0)
+    others[rows, targets] = -1.0
+    hardest = others.max(dim=1).values
+    return {
+        "in_batch_accuracy": (positive > hardest).float().mean().item(),
+        "positive_cosine": positive.mean().item(),
+        "hardest_negative_cosine": hardest.mean().item(),
+        "score_gap": (positive - hardest).mean().item(),
+    }
+
+
+def dev_scores(encoder: Encoder, dev: DevSet) -> tuple[float, dict[str, Any]]:
+    """nDCG@10 of an encoder on dev, higher is better; and the share of questions that get the commonest ten passages.
+
+    That share rises to 1 when a model collapses, that is, answers everything alike.
+    """
     index = DenseIndex(dev.passage_ids, encoder.encode(dev.passages, "passage"))
     _, rows = index.search(encoder.encode(dev.texts, "query"), k=10)
     ids = np.asarray(dev.passage_ids, dtype=object)
-    return ndcg([list(ids[row]) for row in rows], dev.relevant, k=10)
+    ranked = [list(ids[row]) for row in rows]
+    return ndcg(ranked, dev.relevant, k=10), {"same_top10": share_of_commonest(ranked)}
 
 
-def shortened(token_ids: list[int], limit: int) -> list[int]:
-    """The ids cut to `limit`, the last (the model's end mark) kept."""
-    return token_ids if len(token_ids) <= limit else [*token_ids[: limit - 1], token_ids[-1]]
-
-
-def set_dropout(module: "torch.nn.Module", share: float) -> None:
-    """Set every dropout layer of a model."""
-    import torch
-
-    for layer in module.modules():
-        if isinstance(layer, torch.nn.Dropout):
-            layer.p = share
+def dev_score(encoder: Encoder, dev: DevSet) -> float:
+    """nDCG@10 of an encoder on dev."""
+    return dev_scores(encoder, dev)[0]

@@ -5,14 +5,15 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ragsmith.compute.device import Machine
-from ragsmith.compute.memory import freed_memory_kept
+from ragsmith.compute.memory import freed_memory_kept, is_out_of_memory
 from ragsmith.compute.progress import progress
+from ragsmith.compute.ranks import add_gradients, of_first, rank, wait_for_all
 from ragsmith.learn.checkpoints import Checkpoints, TrainingState
 from ragsmith.store import current_provenance, hash_json
 
@@ -64,8 +65,11 @@ class Task(Protocol):
     def loss(self, epoch: int, number: int) -> "tuple[torch.Tensor, dict[str, float]]":
         """Loss of one batch, and figures to log."""
 
-    def evaluate(self) -> float:
-        """The dev score, higher is better, of the weights as they are."""
+    def evaluate(self) -> tuple[float, dict[str, float]]:
+        """The dev score, higher is better, of the weights as they are; and figures to log."""
+
+    def shrink(self) -> bool:
+        """Need less memory from now on, for the same gradients; False when that cannot be."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,7 @@ class FitResult:
 def fit(task: Task, settings: LoopSettings, machine: Machine, work: Path, label: str) -> FitResult:
     """Train until the epochs are done or dev stops gaining; continue where a killed run of the same identity stood.
 
+    Several processes (`compute.ranks`) train in step: their gradients are added, the first evaluates and writes.
     A resumed run gives the same losses and weights as an undisturbed one: order and dropout are functions of seed,
     epoch and step, and weights and optimizer are restored bit by bit.
 
@@ -99,6 +104,7 @@ def fit(task: Task, settings: LoopSettings, machine: Machine, work: Path, label:
     Raises:
         ValueError: the task has no batch.
         FloatingPointError: the loss is not finite; the last checkpoint is kept.
+        RuntimeError: out of memory, and the task cannot do with less.
     """
     if task.batches_per_epoch < 1:
         raise ValueError(f"{label}: there is no whole batch to train on. Lower batch_size or add data.")
@@ -115,10 +121,16 @@ def fit(task: Task, settings: LoopSettings, machine: Machine, work: Path, label:
     )
     optimizer = make_optimizer(task.module, settings)
     checkpoints = Checkpoints(work, identity)
-    state = checkpoints.resume(task.module, optimizer)
-    if state.step:
-        logger.info("%s: resumed at step %d of %d", label, state.step, total)
-    with freed_memory_kept(), run_log(work, state.step) as record, progress(label, total) as advance:
+    first = rank() == 0
+    if not first:
+        wait_for_all()  # until the first has put in order what a killed run left
+    state = checkpoints.resume(task.module, optimizer, owner=first)
+    if first:
+        wait_for_all()
+        if state.step:
+            logger.info("%s: resumed at step %d of %d", label, state.step, total)
+    log = run_log(work, state.step) if first else nullcontext(_unrecorded)
+    with freed_memory_kept(), log as record, progress(label if first else "", total) as advance:
         advance(state.step)
         if not state.scores:
             note_score(task, state, settings, checkpoints, record, label)
@@ -135,7 +147,7 @@ def fit(task: Task, settings: LoopSettings, machine: Machine, work: Path, label:
             if evaluated:
                 note_score(task, state, settings, checkpoints, record, label)
                 state.finished = at_end or state.stale >= settings.patience
-            if evaluated or time.monotonic() - saved > settings.checkpoint_seconds:
+            if first and (evaluated or time.monotonic() - saved > settings.checkpoint_seconds):
                 checkpoints.save(task.module, optimizer, state)
                 saved = time.monotonic()
     return FitResult(state, checkpoints, work / "log.jsonl", work / "tensorboard")
@@ -154,19 +166,27 @@ def train_step(
     import torch
 
     step = epoch * task.batches_per_epoch + number
-    # Dropout is a function of seed and step: nothing of the generator needs saving.
-    machine.seed(settings.seed * 1_000_003 + step)
     task.module.train()
     rate = settings.learning_rate * schedule(step, total, settings.warmup)
     for group in optimizer.param_groups:
         group["lr"] = rate
-    optimizer.zero_grad(set_to_none=True)
-    loss, figures = task.loss(epoch, number)
-    if not math.isfinite(loss.item()):
-        raise FloatingPointError(
-            f"The loss is {loss.item()} at step {step}. Lower learning_rate, or set precision to fp32 in globals.yml."
-        )
-    loss.backward()  # type: ignore[no-untyped-call]
+    while True:
+        optimizer.zero_grad(set_to_none=True)
+        # Dropout is a function of seed and step: nothing of the generator needs saving.
+        machine.seed((settings.seed * 1_000_003 + step) * 1_009 + rank())
+        try:
+            loss, figures = task.loss(epoch, number)
+            if not math.isfinite(loss.item()):
+                raise FloatingPointError(
+                    f"The loss is {loss.item()} at step {step}. Lower learning_rate, or set precision to fp32 in "
+                    "globals.yml. The last checkpoint is kept."
+                )
+            loss.backward()  # type: ignore[no-untyped-call]
+            break
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or not task.shrink():
+                raise
+    add_gradients(task.module)
     norm = torch.nn.utils.clip_grad_norm_(task.module.parameters(), settings.clip)
     optimizer.step()
     return {"loss": loss.item(), "learning_rate": rate, "gradient_norm": float(norm), **figures}
@@ -177,14 +197,15 @@ def note_score(
 ) -> None:
     """Evaluate on dev and keep the weights if they are the best so far."""
     task.module.eval()
-    score = task.evaluate()
+    score, figures = task.evaluate() if rank() == 0 else (0.0, {})
+    score = of_first(score, str(next(task.module.parameters()).device))
     state.scores[state.step] = score
-    record("dev", state.step, {task.metric: score})
+    record("dev", state.step, {task.metric: score, **figures})
     gained = score > state.best_score + settings.min_delta if state.step else True
     logger.info("%s: step %d, dev %s %.4f%s", label, state.step, task.metric, score, " (best)" if gained else "")
     if gained:
         state.best_score, state.best_step, state.stale = score, state.step, 0
-        if state.step:
+        if state.step and rank() == 0:
             checkpoints.save_best(task.module)
     else:
         state.stale += 1
@@ -199,7 +220,7 @@ def schedule(step: int, total: int, warmup: float) -> float:
 
 
 def make_optimizer(module: "torch.nn.Module", settings: LoopSettings) -> "torch.optim.Optimizer":
-    """AdamW (Loshchilov and Hutter 2019); vectors (biases, norms) are not decayed."""
+    """AdamW (Loshchilov and Hutter 2019), in one pass over the weights; vectors (biases, norms) are not decayed."""
     import torch
 
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
@@ -207,7 +228,11 @@ def make_optimizer(module: "torch.nn.Module", settings: LoopSettings) -> "torch.
         {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate)
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+
+
+def _unrecorded(kind: str, at: int, figures: dict[str, float]) -> None:
+    """What the other processes do in place of writing the log."""
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The score by which training is steered: nDCG@10 on dev."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,3 +24,13 @@ def ndcg(ranked: Sequence[Sequence[str]], relevant: Sequence[set[str]], k: int =
         best = sum(1 / np.log2(place + 2) for place in range(min(k, len(right))))
         scores.append(gain / best)
     return float(np.mean(scores))
+
+
+def share_of_commonest(ranked: Sequence[Sequence[str]]) -> float:
+    """The share of queries that get the same passages as most others, in any order; 1 / queries when all differ.
+
+    >>> share_of_commonest([["a", "b"], ["b", "a"], ["c", "a"]])
+    0.6666666666666666
+    """
+    sets = Counter(frozenset(found) for found in ranked)
+    return max(sets.values()) / len(ranked)

@@ -1,20 +1,31 @@
-"""Training a retriever: batches, loop, gate, saved model."""
+"""Training a retriever: stages, loop, gate, saved model."""
 
+import hashlib
+import logging
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from ragsmith.compute.device import Machine
+from ragsmith.compute.ranks import rank, wait_for_all
 from ragsmith.learn.checkpoints import weights
-from ragsmith.learn.contrastive import ContrastiveSettings, ContrastiveTask, DevSet, dev_score
+from ragsmith.learn.contrastive import ContrastiveSettings, ContrastiveTask, dev_score
 from ragsmith.learn.gate import gate
-from ragsmith.learn.loop import LoopSettings, fit
+from ragsmith.learn.loop import FitResult, LoopSettings, fit
+from ragsmith.learn.lora import LoraSettings, add_adapters, merged_weights
+from ragsmith.learn.model_card import model_card
+from ragsmith.learn.stages import RetrieverData, Stage
 from ragsmith.learn.training_data import BatchBuilder, training_examples
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.models import model_hash
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["RetrieverData", "RetrieverRun", "RetrieverSettings", "Stage", "train_retriever"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -23,7 +34,8 @@ class RetrieverSettings:
 
     Attributes:
         batch_size, negatives, cut_probability: see `BatchBuilder`.
-        contrastive, loop: see their classes.
+        contrastive, loop, lora: see their classes.
+        compare_alone: train each stage but the first from the base too, to see what the chain is worth.
     """
 
     batch_size: int
@@ -31,22 +43,8 @@ class RetrieverSettings:
     cut_probability: float
     contrastive: ContrastiveSettings
     loop: LoopSettings
-
-
-@dataclass(frozen=True)
-class RetrieverData:
-    """What it is trained on.
-
-    Attributes:
-        queries, mined: see `training_examples`.
-        passages: passage_id, title, text.
-        dev: steers training and decides at the gate.
-    """
-
-    queries: pd.DataFrame
-    mined: pd.DataFrame
-    passages: pd.DataFrame
-    dev: DevSet
+    lora: LoraSettings = field(default_factory=LoraSettings)
+    compare_alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,13 +53,29 @@ class RetrieverRun:
 
     Attributes:
         model: the finished sentence-transformers folder that ships.
-        report: gate table, dev scores by step, steps, examples.
-        log: JSONL of every step.
+        report: gate table, dev scores by step, steps, examples, stages.
+        log: JSONL of every step of the last stage.
     """
 
     model: Path
     report: dict[str, Any]
     log: Path
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage leaves.
+
+    Attributes:
+        report: name, examples, steps, dev scores by step.
+        last, best: plain weights (adapters merged); best is None when nothing beat what the stage started from.
+        fitted: log and checkpoints.
+    """
+
+    report: dict[str, Any]
+    last: "dict[str, torch.Tensor]"
+    best: "dict[str, torch.Tensor] | None"
+    fitted: FitResult
 
 
 def train_retriever(
@@ -76,38 +90,118 @@ def train_retriever(
         machine: device and precision.
         work: folder of this training alone; an interrupted run goes on from it.
     Raises:
-        ValueError: fewer examples than `batch_size`.
+        ValueError: fewer examples than `batch_size`, or a stage without any.
         UntrainedModel: the weights did not change.
     """
     encoder = Encoder.load(base, machine)
-    loop, dev = settings.loop, data.dev
-    examples = training_examples(data.queries, data.mined)
-    builder = BatchBuilder(
-        examples, data.passages, settings.batch_size, settings.negatives, settings.cut_probability, loop.seed
-    )
-    task = ContrastiveTask(encoder, builder, dev, settings.contrastive, model_hash(str(base)))
-    untouched = weights(task.module)
-    result = fit(task, loop, machine, work / "fit", "retriever")
+    untouched = weights(encoder.model)
+    stages = data.stages or (Stage("all"),)
+    results: list[StageResult] = []
+    start = untouched
+    for number, stage in enumerate(stages, 1):
+        result = train_stage(base, start, stage, data, settings, machine, work / f"fit-{number}")
+        results.append(result)
+        start = result.best if result.best is not None else start
+    alone = [
+        train_stage(base, untouched, stage, data, settings, machine, work / f"alone-{number}").report
+        for number, stage in enumerate(stages, 1)
+        if settings.compare_alone and number > 1
+    ]
+    wait_for_all()
+    log = results[-1].fitted.log
+    folder = work / "model"
+    if rank():  # the first process scores and saves
+        return RetrieverRun(folder, {}, log)
 
     def score(candidate: dict[str, Any]) -> float:
-        task.module.load_state_dict(candidate)
-        return dev_score(encoder, dev)
+        encoder.model.load_state_dict(candidate)
+        return dev_score(encoder, data.dev)
 
-    state = result.state
-    known = {"base": state.scores[0], "last": state.scores[state.step], "best": state.best_score}
-    shipped, table = gate(untouched, weights(task.module), result.checkpoints.best(), score, task.metric, known)
-    task.module.load_state_dict(shipped)
-    task.module.eval()
-    folder = work / "model"
+    final, metric = results[-1], ContrastiveTask.metric
+    known = {"base": results[0].fitted.state.scores[0]}
+    if settings.lora.rank == 0:  # merging adapters rounds: what ships is scored as it ships
+        known["last"] = final.fitted.state.scores[final.fitted.state.step]
+        if final.best is not None:
+            known["best"] = final.fitted.state.best_score
+    best = final.best if final.best is not None else (start if len(stages) > 1 and start is not untouched else None)
+    shipped, table = gate(untouched, final.last, best, score, metric, known)
+    encoder.model.load_state_dict(shipped)
+    encoder.model.eval()
     shutil.rmtree(folder, ignore_errors=True)
     encoder.model.save(str(folder), create_model_card=False, safe_serialization=True)
     report = {
         "gate": table,
-        "metric": f"dev {task.metric} over a pool of {len(dev.passage_ids)} passages",
-        "scores": result.state.scores,
-        "steps": result.state.step,
-        "stopped_early": result.state.step < loop.epochs * task.batches_per_epoch,
-        "examples": len(examples),
-        "dev_questions": len(dev.texts),
+        "metric": f"dev {metric} over a pool of {len(data.dev.passage_ids)} passages",
+        "scores": final.fitted.state.scores,
+        "steps": final.fitted.state.step,
+        "stopped_early": final.report["stopped_early"],
+        "examples": sum(result.report["examples"] for result in results),
+        "dev_questions": len(data.dev.texts),
+        "stages": [result.report for result in results],
+        "alone": alone,
     }
-    return RetrieverRun(folder, report, result.log)
+    (folder / "README.md").write_text(model_card(base, report, settings), "utf-8")
+    return RetrieverRun(folder, report, log)
+
+
+def train_stage(
+    base: Path,
+    start: "dict[str, torch.Tensor]",
+    stage: Stage,
+    data: RetrieverData,
+    settings: RetrieverSettings,
+    machine: Machine,
+    work: Path,
+) -> StageResult:
+    """One stage, from given weights.
+
+    Args:
+        base: the folder whose architecture and tokenizer it has.
+        start: plain weights.
+        stage, data, settings: see their classes.
+        machine, work: as for `train_retriever`.
+    """
+    encoder = Encoder.load(base, machine)
+    encoder.model.load_state_dict(start)
+    loop = replace(
+        settings.loop,
+        epochs=stage.epochs or settings.loop.epochs,
+        learning_rate=stage.learning_rate or settings.loop.learning_rate,
+    )
+    examples = training_examples(data.queries, data.mined_for(stage, encoder))
+    builder = BatchBuilder(
+        examples, data.passages, settings.batch_size, settings.negatives, settings.cut_probability, loop.seed
+    )
+    if settings.lora.rank:
+        add_adapters(encoder, settings.lora, loop.seed)
+    identity = hashlib.sha256(f"{model_hash(str(base))} {state_hash(start)} {settings.lora}".encode()).hexdigest()
+    task = ContrastiveTask(encoder, builder, data.dev, settings.contrastive, identity)
+    label = "retriever" if len(data.stages) < 2 else f"retriever, {stage.name}"
+    fitted = fit(task, loop, machine, work, label)
+    last = merged_weights(encoder)
+    wait_for_all()  # until the first process has written its best
+    best = fitted.checkpoints.best()
+    if best is not None:
+        encoder.model.load_state_dict(best)
+        best = merged_weights(encoder)
+    report = {
+        "name": stage.name,
+        "examples": len(examples),
+        "remined": stage.remine,
+        "loss": task.loss_name,
+        "steps": fitted.state.step,
+        "stopped_early": fitted.state.step < loop.epochs * task.batches_per_epoch,
+        "start": fitted.state.scores[0],
+        "best": fitted.state.best_score,
+        "scores": fitted.state.scores,
+    }
+    return StageResult(report, last, best, fitted)
+
+
+def state_hash(state: "dict[str, torch.Tensor]") -> str:
+    """Content hash of weights in memory."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        total.update(name.encode())
+        total.update(tensor.contiguous().view(-1).numpy().tobytes())
+    return total.hexdigest()

@@ -1,7 +1,6 @@
 """Queries with their positives and negatives as batches of texts, each a function of seed, epoch and number."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -17,6 +16,8 @@ class Example:
         query_id, text: the query.
         positive_ids: all passages known to answer it.
         negative_ids: mined, the hardest first.
+        teacher_scores: what a teacher (a cross-encoder) gave to the positives and then the negatives, in their order;
+            empty when there is none.
         cut: the stretch of its source passage that the query was taken from, as (passage_id, start, end), or None.
     """
 
@@ -24,7 +25,8 @@ class Example:
     text: str
     positive_ids: tuple[str, ...]
     negative_ids: tuple[str, ...]
-    cut: tuple[str, int, int] | None
+    cut: tuple[str, int, int] | None = None
+    teacher_scores: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,19 @@ class Batch:
         passages: each distinct text once.
         targets: per query, the place of its positive among the passages.
         ignored: bool, shape (queries, passages): other right answers.
+        groups: int64, shape (queries, 1 + negatives): places of each query's own positive and negatives among the
+            passages; 0 where there are fewer.
+        grouped: bool, the same shape: which of them are there.
+        teacher: float32, the same shape: the teacher's scores; 0 without one.
     """
 
     queries: list[str]
     passages: list[str]
     targets: np.ndarray
     ignored: np.ndarray
+    groups: np.ndarray
+    grouped: np.ndarray
+    teacher: np.ndarray
 
 
 def training_examples(queries: pd.DataFrame, mined: pd.DataFrame) -> list[Example]:
@@ -49,36 +58,51 @@ def training_examples(queries: pd.DataFrame, mined: pd.DataFrame) -> list[Exampl
 
     Args:
         queries: query_id, text, passage_id, cut_start, cut_end (cut_end 0: nothing to cut).
-        mined: query_id, positive_ids, negative_ids.
+        mined: query_id, positive_ids, negative_ids, and teacher_scores if there is a teacher.
     Raises:
-        ValueError: a mined query is not among the queries.
+        ValueError: a mined query is not among the queries, has no positive, or a number of teacher's scores that does
+            not fit its passages.
     """
     by_id = queries.set_index("query_id")
     if unknown := sorted(set(mined["query_id"]) - set(by_id.index)):
         raise ValueError(f"{len(unknown)} mined queries are not in the table of queries, such as {unknown[0]}.")
+    if "teacher_scores" not in mined.columns:
+        mined = mined.assign(teacher_scores=[[]] * len(mined))
     rows = by_id.loc[mined["query_id"]]
     examples = []
     for mined_row, query in zip(mined.itertuples(index=False), rows.itertuples(), strict=True):
         cut = (query.passage_id, int(query.cut_start), int(query.cut_end)) if query.cut_end > query.cut_start else None
-        examples.append(
-            Example(mined_row.query_id, query.text, tuple(mined_row.positive_ids), tuple(mined_row.negative_ids), cut)
+        example = Example(
+            mined_row.query_id,
+            query.text,
+            tuple(mined_row.positive_ids),
+            tuple(mined_row.negative_ids),
+            cut,
+            tuple(mined_row.teacher_scores),
         )
+        if not example.positive_ids:
+            raise ValueError(
+                f"Query {example.query_id} ({example.text!r}) has no positive: leave it out, or name one."
+            )
+        if len(example.teacher_scores) not in {0, len(example.positive_ids) + len(example.negative_ids)}:
+            raise ValueError(
+                f"Query {example.query_id} has {len(example.teacher_scores)} teacher_scores for "
+                f"{len(example.positive_ids)} positives and {len(example.negative_ids)} negatives: one each is needed."
+            )
+        examples.append(example)
     return examples
 
 
-TrainOn = Literal["auto", "examples", "structural", "all"]
-
-
-def chosen_queries(queries: pd.DataFrame, train_on: TrainOn, enough_examples: int) -> pd.DataFrame:
+def chosen_queries(queries: pd.DataFrame, train_on: str, enough_examples: int) -> pd.DataFrame:
     """The training queries of the wanted kind.
 
     Queries made from the documents' structure repeat the words of their passages. Beside real questions they teach a
     good encoder to look for equal words again (docs/retriever.md has the figures), so `auto` leaves them out then.
 
     Args:
-        queries: query_id, kind, split and any other columns.
+        queries: query_id, kind, origin, split and any other columns.
         train_on: `examples` (written by hand), `structural`, `all`; `auto` takes examples when there are enough of
-            them, else all.
+            them, else all. Or a kind of query, or the origin of some, such as the file of records they came with.
         enough_examples: for `auto`.
     Returns:
         The training queries, in their order.
@@ -89,9 +113,12 @@ def chosen_queries(queries: pd.DataFrame, train_on: TrainOn, enough_examples: in
     written = train["kind"] == "example"
     if train_on == "auto":
         train_on = "examples" if written.sum() >= enough_examples else "all"
-    chosen = {"examples": train[written], "structural": train[~written], "all": train}[train_on]
+    groups = {"examples": train[written], "structural": train[~written], "all": train}
+    named = (train["kind"] == train_on) | (train["origin"] == train_on)
+    chosen = groups.get(train_on, train[named])
     if chosen.empty:
-        raise ValueError(f"There is no training query to train on {train_on!r}: choose another value of train_on.")
+        known = sorted({*groups, *train["kind"], *train["origin"]})
+        raise ValueError(f"There is no training query to train on {train_on!r}. There are: {', '.join(known)}.")
     return chosen
 
 
@@ -105,6 +132,8 @@ class BatchBuilder:
         negatives: hard negatives per query, drawn among its mined ones.
         cut_probability: how often the stretch that the query was taken from is left out of its positive.
         seed: see above.
+    Raises:
+        ValueError: an example names a passage that is not there.
     """
 
     def __init__(
@@ -121,8 +150,17 @@ class BatchBuilder:
         self.negatives = negatives
         self.cut_probability = cut_probability
         self.seed = seed
-        self.texts = dict(zip(passages["passage_id"], passage_inputs(passages), strict=True))
-        self.cut_texts = self._without_cuts(passages)
+        named = {passage_id for example in examples for passage_id in (*example.positive_ids, *example.negative_ids)}
+        # Only what is trained on: the corpus may be a thousand times as large.
+        used = passages[passages["passage_id"].isin(named)]
+        self.texts = dict(zip(used["passage_id"], passage_inputs(used), strict=True))
+        if missing := sorted(named - self.texts.keys()):
+            example = next(e for e in examples if missing[0] in (*e.positive_ids, *e.negative_ids))
+            raise ValueError(
+                f"{len(missing)} passages of the training examples are not in the table of passages, such as "
+                f"{missing[0]} of query {example.query_id}. Mine again: kedro run --pipelines negative_mining"
+            )
+        self.cut_texts = self._without_cuts(used)
 
     def __len__(self) -> int:
         """Whole batches in an epoch; the rest of the examples sits out, other ones each epoch."""
@@ -135,28 +173,41 @@ class BatchBuilder:
         generator = np.random.default_rng([self.seed, epoch, number])
         # A passage with its lead cut out is another text than the whole passage, hence keys and not ids.
         place_of: dict[tuple[str, str], int] = {}
-        targets = []
-        for example in chosen:
-            positive = example.positive_ids[int(generator.integers(len(example.positive_ids)))]
+        shape = (len(chosen), 1 + self.negatives)
+        groups, grouped = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=bool)
+        teacher = np.zeros(shape, dtype=np.float32)
+        for row, example in enumerate(chosen):
+            drawn = int(generator.integers(len(example.positive_ids)))
+            positive = example.positive_ids[drawn]
             cut = generator.random() < self.cut_probability and example.cut is not None and example.cut[0] == positive
             key = (positive, example.query_id if cut and example.query_id in self.cut_texts else "")
-            targets.append(place_of.setdefault(key, len(place_of)))
+            members = [(key, drawn)]
             count = min(self.negatives, len(example.negative_ids))
             for place in generator.permutation(len(example.negative_ids))[:count]:
-                place_of.setdefault((example.negative_ids[int(place)], ""), len(place_of))
+                members.append(((example.negative_ids[int(place)], ""), len(example.positive_ids) + int(place)))
+            for column, (member, score) in enumerate(members):
+                groups[row, column] = place_of.setdefault(member, len(place_of))
+                grouped[row, column] = True
+                if example.teacher_scores:
+                    teacher[row, column] = example.teacher_scores[score]
+        targets = groups[:, 0].copy()
         ignored = np.zeros((len(chosen), len(place_of)), dtype=bool)
+        places_of: dict[str, list[int]] = {}
+        for (passage_id, _), place in place_of.items():
+            places_of.setdefault(passage_id, []).append(place)
         for row, example in enumerate(chosen):
-            for (passage_id, _), place in place_of.items():
-                ignored[row, place] = passage_id in example.positive_ids and place != targets[row]
+            for passage_id in example.positive_ids:
+                ignored[row, places_of.get(passage_id, [])] = True
+            ignored[row, targets[row]] = False
         texts = [self.cut_texts[query_id] if query_id else self.texts[passage_id] for passage_id, query_id in place_of]
-        return Batch([example.text for example in chosen], texts, np.asarray(targets), ignored)
+        return Batch([example.text for example in chosen], texts, targets, ignored, groups, grouped, teacher)
 
     def _without_cuts(self, passages: pd.DataFrame) -> dict[str, str]:
         """Per query id, its source passage without the stretch that the query was taken from."""
         rows = passages.set_index("passage_id")
         cut_texts = {}
         for example in self.examples:
-            if example.cut is None:
+            if example.cut is None or example.cut[0] not in self.texts:
                 continue
             passage_id, start, end = example.cut
             title, text = rows.at[passage_id, "title"], rows.at[passage_id, "text"]

@@ -21,7 +21,8 @@ class ComputeParams(Params):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto takes bf16 where the processor multiplies in it"
     )
-    batch_tokens: int = Field(8192, ge=256, description="padded tokens encoded at once")
+    ranks: int = Field(1, ge=1, description="processes that train a retriever together, one card each")
+    batch_tokens: int = Field(8192, ge=256, description="tokens encoded at once")
 
     def machine(self) -> Machine:
         """The device and precision, probed."""

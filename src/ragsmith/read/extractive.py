@@ -94,6 +94,7 @@ class ExtractiveReader:
         self.tokenizer = tokenizer
         self.settings = settings
         self.machine = machine
+        self.micro_tokens = MICRO_TOKENS
 
     @classmethod
     def load(
@@ -181,9 +182,9 @@ class ExtractiveReader:
         from torch.utils.checkpoint import checkpoint
 
         longest = max(len(pair.input_ids) for pair in pairs)
-        batches = length_batches([len(pair.input_ids) for pair in pairs], MICRO_TOKENS)
+        batches = length_batches([len(pair.input_ids) for pair in pairs], self.micro_tokens)
         order = torch.argsort(torch.tensor([place for batch in batches for place in batch]))
-        # In training, computed again in the backward pass, one part at a time (see ContrastiveTask.embed).
+        # In training, computed again in the backward pass, one part at a time (as in `learn.embedding`).
         parts = [
             checkpoint(self.padded_logits, [pairs[place] for place in batch], use_reentrant=False) for batch in batches
         ]

@@ -101,10 +101,17 @@ class ReaderTask:
             return start[torch.isfinite(start)].sum() * 0, {"right_starts": 0.0}
         return torch.stack(losses).mean(), {"right_starts": right / len(chosen)}
 
-    def evaluate(self) -> float:
-        """Exact match on dev, by the normalised comparison of `same_answer`."""
+    def evaluate(self) -> tuple[float, dict[str, float]]:
+        """Exact match on dev, by the normalised comparison of `same_answer`; figure: the share that got an answer."""
         spans = self.reader.answer_all([e.question for e in self.dev], [e.passages for e in self.dev])
-        return exact_share(spans, self.dev)
+        return exact_share(spans, self.dev), {"answered": sum(span is not None for span in spans) / len(spans)}
+
+    def shrink(self) -> bool:
+        """Read fewer tokens at once, for the same gradients; False when that is as few as one passage has."""
+        if self.reader.micro_tokens <= self.reader.settings.max_tokens:
+            return False
+        self.reader.micro_tokens //= 2
+        return True
 
 
 def right_tokens(

@@ -31,11 +31,13 @@ def train(
     work: Path,
 ) -> tuple[Path, dict[str, Any], pd.DataFrame]:
     """Tune the retriever on the mined training queries; dev questions steer it and decide what ships."""
+    from ragsmith.learn.adapted import adapted_base
     from ragsmith.learn.contrastive import ContrastiveSettings
     from ragsmith.learn.dev_pool import dev_set
+    from ragsmith.learn.launch import train_on_ranks
     from ragsmith.learn.loop import LoopSettings
+    from ragsmith.learn.lora import LoraSettings
     from ragsmith.learn.train_retriever import RetrieverData, RetrieverSettings, train_retriever
-    from ragsmith.learn.training_data import chosen_queries
     from ragsmith.retrieve.encoder import Encoder
     from ragsmith.retrieve.index import DenseIndex
 
@@ -43,22 +45,54 @@ def train(
     questions = queries[queries["split"] == "dev"]
     vectors = Encoder.load(base_encoder, machine).encode(questions["text"].tolist(), "query")
     dev = dev_set(questions, vectors, qrels, passages, DenseIndex.load(base_index), params.dev_pool, params.seed)
+    values = params.model_dump()
+    contrastive = {name: values[name] for name in ContrastiveSettings.__dataclass_fields__}
+    targets = params.lora.targets
     settings = RetrieverSettings(
         batch_size=params.batch_size,
         negatives=params.negatives,
         cut_probability=params.cut_probability,
-        contrastive=ContrastiveSettings(**params.model_dump(include=set(ContrastiveSettings.__dataclass_fields__))),
-        loop=LoopSettings(**params.model_dump(include=set(LoopSettings.__dataclass_fields__))),
+        contrastive=ContrastiveSettings(**{**contrastive, "matryoshka": tuple(params.matryoshka)}),
+        loop=LoopSettings(**{name: values[name] for name in LoopSettings.__dataclass_fields__}),
+        lora=LoraSettings(
+            params.lora.rank, params.lora.alpha, targets if isinstance(targets, str) else tuple(targets)
+        ),
+        compare_alone=params.compare_alone,
     )
-    wanted = chosen_queries(queries, params.train_on, params.enough_examples)
+    stages, wanted = plan(queries, params)
     mined = mined[mined["query_id"].isin(wanted["query_id"])]
     logger.info("training on %d queries: %s", len(mined), wanted["kind"].value_counts().to_dict())
-    run = train_retriever(base_encoder, RetrieverData(queries, mined, passages, dev), settings, machine, work)
+    data = RetrieverData(queries, mined, passages, dev, stages)
+    base = adapted_base(base_encoder, params.pooling, params.query_prompt, params.passage_prompt, work)
+    if compute.ranks > 1:
+        run = train_on_ranks(base, data, settings, machine, work, compute.ranks)
+    else:
+        run = train_retriever(base, data, settings, machine, work)
     for row in run.report["gate"]:
         logger.info(
             "gate: %-8s %.4f %s", row["name"], row["ndcg@10"], "ships: " + row["reason"] if row["shipped"] else ""
         )
     return run.model, run.report, pd.read_json(run.log, lines=True)
+
+
+def plan(queries: pd.DataFrame, params: RetrieverTrainingParams) -> tuple[tuple[Any, ...], pd.DataFrame]:
+    """The stages that the parameters mean, and all the queries that they train on."""
+    from ragsmith.learn.stages import Stage
+    from ragsmith.learn.training_data import chosen_queries
+
+    if not params.stages:
+        wanted = chosen_queries(queries, params.train_on, params.enough_examples)
+        rounds = [
+            Stage("all" if number == 1 else f"round {number}", remine=number > 1)
+            for number in range(1, params.rounds + 1)
+        ]
+        return tuple(rounds), wanted
+    parts = [chosen_queries(queries, stage.queries, params.enough_examples) for stage in params.stages]
+    stages = [
+        Stage(stage.queries, frozenset(part["query_id"]), stage.remine, stage.epochs, stage.learning_rate)
+        for stage, part in zip(params.stages, parts, strict=True)
+    ]
+    return tuple(stages), pd.concat(parts).drop_duplicates("query_id")
 
 
 def index_tuned(retriever: Path, passages: pd.DataFrame, compute: ComputeParams, work: Path) -> Path:

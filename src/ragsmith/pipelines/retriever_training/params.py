@@ -1,30 +1,75 @@
 """Parameters of retriever_training."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ragsmith.pipelines.params import Params
+from ragsmith.pipelines.retriever_training.aliases import translated
+
+
+class StageParams(Params):
+    """One training of a curriculum."""
+
+    queries: str = Field(
+        "auto",
+        description="which: auto, examples, structural, all, a kind of query, or the file of records they are of",
+    )
+    remine: bool = Field(False, description="look for negatives again with the model as it is when the stage begins")
+    epochs: int | None = Field(None, ge=1, description="null: as for all")
+    learning_rate: float | None = Field(None, gt=0, le=1, description="null: as for all")
+
+
+class LoraParams(Params):
+    """Low-rank adapters (Hu et al. 2021)."""
+
+    rank: int = Field(0, ge=0, description="0 trains all weights, and no adapter")
+    alpha: int = Field(32, ge=1, description="the adapters count alpha / rank")
+    targets: str | list[str] = Field("all-linear", description="names of the layers that get one")
 
 
 class RetrieverTrainingParams(Params):
-    """All of retriever_training; see `LoopSettings` and `ContrastiveSettings` in `ragsmith.learn`."""
+    """All of retriever_training; see `LoopSettings`, `ContrastiveSettings`, `RetrieverSettings` in `ragsmith.learn`.
 
+    FlagEmbedding's and transformers' names are understood too (`aliases`).
+    """
+
+    backend: Literal["native", "sentence_transformers", "flagembedding"] = Field(
+        "native", description="our own engine, or another trainer on the same data, to compare"
+    )
     train_on: Literal["auto", "examples", "structural", "all"] = Field(
         "auto", description="which queries; auto: the examples alone when there are enough, else all"
     )
     enough_examples: int = Field(500, ge=1, description="so many example questions are enough")
+    stages: list[StageParams] = Field([], description="a curriculum, in place of train_on: each goes on from the last")
+    rounds: int = Field(1, ge=1, le=10, description="trainings, each after the first with freshly mined negatives")
+    compare_alone: bool = Field(False, description="train each later stage from the base too, for comparison")
     epochs: int = Field(2, ge=1, description="passes over the training queries")
     batch_size: int = Field(32, ge=2, description="queries in a batch; each is the others' negative")
     negatives: int = Field(1, ge=0, description="hard negatives per query in a batch, drawn among the mined ones")
     learning_rate: float = Field(2e-5, gt=0, le=1, description="peak, after warm-up")
+    loss: Literal["auto", "infonce", "distillation", "margin_mse"] = Field(
+        "auto", description="auto: distillation when mining had a teacher, else infonce"
+    )
     temperature: float = Field(0.05, gt=0, description="of InfoNCE")
+    in_batch_negatives: bool = Field(True, description="the other queries' passages are negatives too")
+    false_negative_margin: float | None = Field(
+        None, ge=0, description="passages of the batch that score above the positive plus this are no negatives"
+    )
+    distillation_weight: float = Field(0.9, ge=0, le=1, description="share of the KL term; the rest is InfoNCE")
+    student_temperature: float = Field(0.05, gt=0, description="of the KL term")
+    teacher_temperature: float = Field(0.3, gt=0, description="of the KL term")
+    matryoshka: list[int] = Field([], description="shorter lengths at which the vectors shall serve too")
+    lora: LoraParams = Field(default_factory=LoraParams)
+    pooling: Literal["cls", "mean", "lasttoken"] | None = Field(None, description="null: the model's own")
+    query_prompt: str | None = Field(None, description="put before each query; null: the model's own")
+    passage_prompt: str | None = Field(None, description="put before each passage; null: the model's own")
     cut_probability: float = Field(
         0.5, ge=0, le=1, description="how often the query's source is cut from its positive"
     )
     max_query_tokens: int = Field(64, ge=4, description="longer queries are cut in training")
     max_passage_tokens: int = Field(128, ge=8, description="longer passages are cut in training")
-    dropout: float = Field(0.0, ge=0, lt=1, description="share of activations dropped")
+    dropout: float | None = Field(0.0, ge=0, lt=1, description="share of activations dropped; null: the model's own")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the learning rate rises")
     weight_decay: float = Field(0.01, ge=0, description="of AdamW")
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
@@ -32,6 +77,26 @@ class RetrieverTrainingParams(Params):
     patience: int = Field(3, ge=1, description="evaluations without a gain after which training stops")
     min_delta: float = Field(0.0, ge=0, description="a smaller gain on dev does not count")
     dev_pool: int = Field(2000, ge=10, description="passages that dev questions are searched in while training")
-    micro_tokens: int = Field(2048, ge=64, description="padded tokens in one forward pass")
+    micro_tokens: int = Field(4096, ge=64, description="tokens in one forward pass")
+    activation_gib: float = Field(
+        1.5, ge=0, description="a batch that needs more for its backward pass is computed twice, in parts"
+    )
     checkpoint_seconds: float = Field(60, gt=0, description="at most so much work is lost when the process dies")
     seed: int = Field(0, ge=0, description="order, draws and dropout")
+
+    @model_validator(mode="before")
+    @classmethod
+    def other_names(cls, values: Any) -> Any:
+        """Understand what other trainers call these."""
+        return translated(values) if isinstance(values, dict) else values
+
+    @model_validator(mode="after")
+    def one_plan(self) -> "RetrieverTrainingParams":
+        """Refuse what contradicts itself."""
+        if self.stages and self.rounds > 1:
+            raise ValueError("stages and rounds exclude each other: give a stage remine: true for fresh negatives")
+        if self.backend != "native" and (self.stages or self.rounds > 1 or self.lora.rank or self.matryoshka):
+            raise ValueError(
+                f"backend {self.backend} trains one plain stage: leave out stages, rounds, lora, matryoshka"
+            )
+        return self

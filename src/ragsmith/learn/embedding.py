@@ -1,0 +1,101 @@
+"""Vectors with a gradient, of any number of texts in bounded memory."""
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ragsmith.retrieve.encoder import Encoder, Kind
+
+if TYPE_CHECKING:
+    import torch
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingEncoder:
+    """An encoder as training uses it: sorted, cut, in parts, and computed twice where memory asks for it.
+
+    Sequences are sorted by length within the batch and computed in parts of `micro_tokens`, which changes no gradient.
+    When what the backward pass needs would exceed `activation_bytes`, it is not kept but computed again, one part at a
+    time: the gradient is the same, and a batch of any size needs the memory of one part (GradCache, Gao et al. 2021).
+
+    Args:
+        encoder: its model is trained in place.
+        micro_tokens: tokens in one part.
+        activation_bytes: see above.
+    """
+
+    def __init__(self, encoder: Encoder, micro_tokens: int, activation_bytes: int) -> None:
+        self.encoder = encoder
+        self.micro_tokens = micro_tokens
+        self.activation_bytes = activation_bytes
+
+    def embed(self, token_ids: Sequence[Sequence[int]], kind: Kind, recompute: bool) -> "torch.Tensor":
+        """Unit vectors in the order of the sequences, shape (len(token_ids), dimension) float32, with gradient."""
+        import torch
+        from torch.utils.checkpoint import checkpoint
+
+        if not token_ids:
+            return torch.zeros(0, self.encoder.dimension, device=self.encoder.machine.device)
+        batches = self.encoder.batches(token_ids, self.micro_tokens)
+        parts = []
+        for batch in batches:
+            sequences = [token_ids[place] for place in batch]
+            if recompute:
+                parts.append(checkpoint(self.encoder.forward, sequences, kind, use_reentrant=False))
+            else:
+                parts.append(self.encoder.forward(sequences, kind))
+        vectors = torch.cat(parts)
+        order = torch.tensor([place for batch in batches for place in batch], device=vectors.device)
+        return vectors[torch.argsort(order)]
+
+    def must_recompute(self, lengths: Sequence[int]) -> bool:
+        """Whether a batch of these lengths needs more than `activation_bytes` when everything is kept."""
+        return activation_bytes(self.encoder, lengths) > self.activation_bytes
+
+    def shrink(self) -> bool:
+        """Keep nothing, in parts half as long; False when a part is one text already."""
+        if self.activation_bytes > 0:
+            self.activation_bytes = 0
+        elif self.micro_tokens <= self.encoder.max_tokens:
+            return False
+        self.micro_tokens = max(self.encoder.max_tokens, self.micro_tokens // 2)
+        logger.warning(
+            "out of memory: going on in parts of %d tokens that are computed twice; the gradients stay the same",
+            self.micro_tokens,
+        )
+        return True
+
+
+def activation_bytes(encoder: Encoder, lengths: Sequence[int]) -> int:
+    """About what the backward pass of a transformer needs for sequences of these lengths.
+
+    Per token and layer: queries, keys, values, the attention's output, both sums and both norms (8 × hidden), inner
+    products before and after the activation (2 × intermediate), and heads × length attention weights.
+    """
+    config: Any = getattr(getattr(encoder.model[0], "auto_model", None), "config", None)
+    hidden = getattr(config, "hidden_size", None) or encoder.dimension
+    inner = getattr(config, "intermediate_size", None) or 4 * hidden
+    layers = getattr(config, "num_hidden_layers", None) or 12
+    heads = getattr(config, "num_attention_heads", None) or 12
+    size = 2 if encoder.machine.precision == "bf16" else 4
+    return sum(layers * size * length * (8 * hidden + 2 * inner + heads * length) for length in lengths)
+
+
+def shortened(token_ids: list[int], limit: int) -> list[int]:
+    """The ids cut to `limit`, the last (the model's end mark) kept."""
+    return token_ids if len(token_ids) <= limit else [*token_ids[: limit - 1], token_ids[-1]]
+
+
+def set_dropout(module: "torch.nn.Module", share: float | None) -> None:
+    """Set every dropout layer of a model; None leaves each as it is."""
+    import torch
+
+    if share is None:
+        return
+    layer: Any
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.Dropout):
+            layer.p = share
+        elif isinstance(getattr(layer, "attention_dropout", None), float):  # ModernBERT has a number, and no layer
+            layer.attention_dropout = share

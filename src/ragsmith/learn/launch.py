@@ -1,0 +1,120 @@
+"""Training on several processes: a job in a folder, and `torchrun` over this module.
+
+The job holds what `train_retriever` is called with, as Parquet and JSON; each process reads it and trains in step with
+the others (`compute.ranks`). The first one leaves the result: nothing but files passes between the launcher and what
+it launched.
+"""
+
+import json
+import logging
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ragsmith.compute.device import Machine
+from ragsmith.compute.ranks import die_with_parent, process_group, rank
+from ragsmith.learn.contrastive import ContrastiveSettings, DevSet
+from ragsmith.learn.loop import LoopSettings
+from ragsmith.learn.lora import LoraSettings
+from ragsmith.learn.stages import RetrieverData, Stage
+from ragsmith.learn.train_retriever import RetrieverRun, RetrieverSettings, train_retriever
+
+logger = logging.getLogger(__name__)
+
+TABLES = ("queries", "mined", "passages")
+
+
+def train_on_ranks(
+    base: Path, data: RetrieverData, settings: RetrieverSettings, machine: Machine, work: Path, ranks: int
+) -> RetrieverRun:
+    """`train_retriever` by several processes on this machine, which share each batch.
+
+    Args:
+        base, data, settings, machine, work: as for `train_retriever`.
+        ranks: how many; on CUDA at most one per card.
+    Raises:
+        ValueError: more processes than cards, or a stage that mines again (its miner cannot be handed over).
+        RuntimeError: a process failed; its own message stands above.
+    """
+    import torch
+
+    if machine.device == "cuda" and ranks > torch.cuda.device_count():
+        raise ValueError(f"compute.ranks is {ranks}, but there are {torch.cuda.device_count()} cards. Lower it.")
+    if any(stage.remine for stage in data.stages):
+        raise ValueError("Stages with remine (and rounds above 1) train on one process: set compute.ranks to 1.")
+    job = work / "job"
+    job.mkdir(parents=True, exist_ok=True)
+    (job / "result.json").unlink(missing_ok=True)
+    write_job(job, base, data, settings, machine)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    command += ["-m", "ragsmith.learn.launch", str(job), str(work)]
+    done = subprocess.run(command, check=False, preexec_fn=die_with_parent)
+    if done.returncode or not (job / "result.json").is_file():
+        raise RuntimeError(f"Training on {ranks} processes failed (exit status {done.returncode}): see above.")
+    result = json.loads((job / "result.json").read_text("utf-8"))
+    result["report"]["scores"] = {int(step): score for step, score in result["report"]["scores"].items()}
+    return RetrieverRun(Path(result["model"]), result["report"], Path(result["log"]))
+
+
+def write_job(job: Path, base: Path, data: RetrieverData, settings: RetrieverSettings, machine: Machine) -> None:
+    """Everything that a process needs, as files."""
+    for name in TABLES:
+        getattr(data, name).to_parquet(job / f"{name}.parquet", index=False)
+    stages = [
+        {**asdict(stage), "query_ids": None if stage.query_ids is None else sorted(stage.query_ids)}
+        for stage in data.stages
+    ]
+    dev = {**asdict(data.dev), "relevant": [sorted(right) for right in data.dev.relevant]}
+    content = {
+        "base": str(base.resolve()),
+        "dev": dev,
+        "stages": stages,
+        "settings": asdict(settings),
+        "machine": asdict(machine),
+    }
+    (job / "job.json").write_text(json.dumps(content), "utf-8")
+
+
+def read_job(job: Path) -> tuple[Path, RetrieverData, RetrieverSettings, Machine]:
+    """The inverse of `write_job`."""
+    content: dict[str, Any] = json.loads((job / "job.json").read_text("utf-8"))
+    tables = {name: pd.read_parquet(job / f"{name}.parquet") for name in TABLES}
+    dev = DevSet(**{**content["dev"], "relevant": [set(right) for right in content["dev"]["relevant"]]})
+    stages = tuple(
+        Stage(**{**stage, "query_ids": None if stage["query_ids"] is None else frozenset(stage["query_ids"])})
+        for stage in content["stages"]
+    )
+    settings = content["settings"]
+    contrastive = {**settings["contrastive"], "matryoshka": tuple(settings["contrastive"]["matryoshka"])}
+    targets = settings["lora"]["targets"]
+    lora = {**settings["lora"], "targets": targets if isinstance(targets, str) else tuple(targets)}
+    typed = RetrieverSettings(
+        **{
+            **settings,
+            "contrastive": ContrastiveSettings(**contrastive),
+            "loop": LoopSettings(**settings["loop"]),
+            "lora": LoraSettings(**lora),
+        }
+    )
+    return Path(content["base"]), RetrieverData(**tables, dev=dev, stages=stages), typed, Machine(**content["machine"])
+
+
+def main() -> None:
+    """One process of the job in the folder that is the first argument; the second is the folder to work in."""
+    die_with_parent()
+    job, work = Path(sys.argv[1]), Path(sys.argv[2])
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    base, data, settings, machine = read_job(job)
+    with process_group(machine.device):
+        run = train_retriever(base, data, settings, machine, work)
+        if rank() == 0:
+            result = {"model": str(run.model), "report": run.report, "log": str(run.log)}
+            (job / "result.json").write_text(json.dumps(result), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""The README.md of a tuned retriever: what it is, what it was trained on, and what that was worth."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ragsmith.learn.train_retriever import RetrieverSettings
+
+TEMPLATE = Path(__file__).parent / "templates" / "model_card.md.j2"
+
+
+def model_card(base: Path, report: dict[str, Any], settings: "RetrieverSettings") -> str:
+    """Markdown with the front matter of sentence-transformers' cards.
+
+    Args:
+        base: the model that it was tuned from.
+        report: of `train_retriever`.
+        settings: of the training.
+    """
+    import sentence_transformers
+    import torch
+    import transformers
+    from jinja2 import Environment
+
+    versions = {"torch": torch, "transformers": transformers, "sentence-transformers": sentence_transformers}
+    flat = {
+        "batch_size": settings.batch_size,
+        "negatives": settings.negatives,
+        **asdict(settings.loop),
+        **asdict(settings.contrastive),
+        **({f"lora_{name}": value for name, value in asdict(settings.lora).items()} if settings.lora.rank else {}),
+    }
+    # Markdown is no HTML, and nothing from the documents stands in it: names, numbers and settings alone.
+    template = Environment(autoescape=False, trim_blocks=True, lstrip_blocks=True).from_string(  # noqa: S701
+        TEMPLATE.read_text("utf-8")
+    )
+    return template.render(
+        base=base.name,
+        report=report,
+        settings=flat,
+        versions={name: module.__version__ for name, module in versions.items()},
+    )

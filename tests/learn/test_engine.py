@@ -1,0 +1,248 @@
+"""The levers of the engine change its speed and memory, and no gradient."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from ragsmith.learn.contrastive import ContrastiveSettings, ContrastiveTask, DevSet
+from ragsmith.learn.embedding import activation_bytes
+from ragsmith.learn.loop import LoopSettings, make_optimizer, train_step
+from ragsmith.learn.losses import distillation, info_nce, margin_mse
+from ragsmith.learn.training_data import BatchBuilder, Example, training_examples
+from ragsmith.retrieve.encoder import Encoder
+
+
+@pytest.fixture
+def taught(mined) -> pd.DataFrame:
+    scores = [
+        np.linspace(3, -2, len(row.positive_ids) + len(row.negative_ids)).tolist()
+        for row in mined.itertuples(index=False)
+    ]
+    return mined.assign(teacher_scores=scores)
+
+
+@pytest.fixture
+def make_task(tiny_model, machine, queries, passages):
+    def make(mined, negatives=2, **settings):
+        builder = BatchBuilder(training_examples(queries, mined), passages, 6, negatives, 0.0, 0)
+        dev = DevSet(["wait"], [{"p4"}], passages["passage_id"].tolist(), passages["text"].tolist())
+        return ContrastiveTask(
+            Encoder.load(tiny_model, machine), builder, dev, ContrastiveSettings(**settings), "base"
+        )
+
+    return make
+
+
+def gradient(task: ContrastiveTask) -> tuple[float, torch.Tensor]:
+    task.module.zero_grad()
+    loss, _ = task.loss(0, 0)
+    loss.backward()
+    found = [p.grad.flatten() for p in task.module.parameters() if p.grad is not None]
+    return loss.item(), torch.cat(found)
+
+
+def plain_gradient(task: ContrastiveTask) -> tuple[float, torch.Tensor]:
+    """The same by sentence-transformers' own padded forward pass, each passage as often as it is named."""
+    batch = task.builder.batch(0, 0)
+    model = task.encoder.model
+    model.zero_grad()
+
+    def vectors(texts):
+        features = model.tokenizer(texts, padding=True, return_tensors="pt", truncation=True, max_length=64)
+        return torch.nn.functional.normalize(model(dict(features))["sentence_embedding"], dim=1)
+
+    queries, repeated = vectors(batch.queries), []
+    for row in batch.groups:  # every group of every query on its own
+        repeated.append(vectors([batch.passages[place] for place in row]))
+    passages = torch.zeros(len(batch.passages), queries.shape[1])
+    for row, found in zip(batch.groups, repeated, strict=True):
+        for place, vector in zip(row, found, strict=True):
+            share = 1 / sum(int((other == place).sum()) for other in batch.groups)
+            passages = passages + torch.eye(len(batch.passages))[:, [place]] * vector * share
+    loss, _ = info_nce(
+        queries, passages, torch.from_numpy(batch.targets), torch.from_numpy(batch.ignored), task.settings.temperature
+    )
+    loss.backward()
+    return loss.item(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+def test_sorting_packing_and_sharing_leave_the_gradient_as_it_is(make_task, mined):
+    task = make_task(mined)
+    assert len(task.builder.batch(0, 0).passages) == 6  # 18 places, 6 passages: each is computed once
+    (one, ours), (other, plain) = gradient(task), plain_gradient(make_task(mined))
+    assert one == pytest.approx(other, abs=1e-5)
+    assert torch.nn.functional.cosine_similarity(ours, plain, dim=0) >= 0.9999
+    assert ours.norm().item() == pytest.approx(plain.norm().item(), rel=1e-3)
+
+
+def test_computing_twice_in_parts_leaves_the_gradient_as_it_is(make_task, mined):
+    kept, twice = make_task(mined), make_task(mined, activation_gib=0.0, micro_tokens=16)
+    assert not kept.vectors.must_recompute([64] * 20) and twice.vectors.must_recompute([1])
+    (one, plain), (other, parts) = gradient(kept), gradient(twice)
+    assert one == pytest.approx(other, abs=1e-6)
+    assert torch.nn.functional.cosine_similarity(plain, parts, dim=0) >= 0.9999
+
+
+def test_estimate_of_activations_grows_with_layers_tokens_and_precision(make_task, mined):
+    encoder = make_task(mined).encoder
+    assert activation_bytes(encoder, [100]) * 2 == activation_bytes(encoder, [100, 100])
+    assert activation_bytes(encoder, [200]) > 2 * activation_bytes(encoder, [100])
+    # 2 layers × 4 bytes × tokens × (8 × 64 + 2 × 128 + 2 heads × tokens)
+    assert activation_bytes(encoder, [10]) == 2 * 4 * 10 * (8 * 64 + 2 * 128 + 2 * 10)
+
+
+@pytest.mark.parametrize("name", ["infonce", "distillation", "margin_mse"])
+def test_each_loss_is_its_formula_on_the_vectors_of_the_batch(make_task, taught, name):
+    task = make_task(taught, loss=name, distillation_weight=1.0)
+    batch = task.builder.batch(0, 0)
+    queries, passages = (
+        torch.from_numpy(task.encoder.encode(texts, kind))
+        for texts, kind in ((batch.queries, "query"), (batch.passages, "passage"))
+    )
+    targets, ignored, groups, grouped, teacher = map(
+        torch.from_numpy, (batch.targets, batch.ignored, batch.groups, batch.grouped, batch.teacher)
+    )
+    expected = {
+        "infonce": lambda: info_nce(queries, passages, targets, ignored, 0.05)[0],
+        "distillation": lambda: distillation(queries, passages, groups, grouped, teacher, 0.05, 0.3),
+        "margin_mse": lambda: margin_mse(queries, passages, groups, grouped, teacher),
+    }[name]()
+    assert task.loss(0, 0)[0].item() == pytest.approx(expected.item(), abs=1e-4)
+
+
+def test_teacher_s_scores_follow_their_passages_into_the_batch(make_task, taught):
+    batch = make_task(taught).builder.batch(0, 0)
+    by_text = {row.query_id: row for row in taught.itertuples(index=False)}
+    examples = {example.text: example for example in make_task(taught).builder.examples}
+    texts = make_task(taught).builder.texts
+    for row, query in enumerate(batch.queries):
+        example = examples[query]
+        ids = [*example.positive_ids, *example.negative_ids]
+        scores = dict(zip((texts[i] for i in ids), by_text[example.query_id].teacher_scores, strict=True))
+        for column in np.flatnonzero(batch.grouped[row]):
+            assert batch.teacher[row, column] == pytest.approx(scores[batch.passages[batch.groups[row, column]]])
+
+
+def test_auto_takes_distillation_only_when_every_query_was_taught(make_task, mined, taught):
+    assert make_task(taught).loss_name == "distillation" and make_task(mined).loss_name == "infonce"
+    half = taught.copy()
+    half.at[0, "teacher_scores"] = []
+    assert make_task(half).loss_name == "infonce"
+    with pytest.raises(ValueError, match=r"needs a teacher's scores, and 1 of 6 .* set|Set models.reranker"):
+        make_task(half, loss="margin_mse")
+
+
+def test_without_in_batch_negatives_a_query_sees_its_own_group_alone(make_task, mined):
+    task = make_task(mined, in_batch_negatives=False, negatives=1)
+    batch = task.builder.batch(0, 0)
+    queries, passages = (
+        torch.from_numpy(task.encoder.encode(texts, kind))
+        for texts, kind in ((batch.queries, "query"), (batch.passages, "passage"))
+    )
+    cosines = queries @ passages.T / 0.05
+    expected = [-torch.log_softmax(cosines[row, batch.groups[row][batch.grouped[row]]], 0)[0] for row in range(6)]
+    assert task.loss(0, 0)[0].item() == pytest.approx(torch.stack(expected).mean().item(), abs=1e-4)
+
+
+def test_matryoshka_trains_prefixes_and_refuses_those_longer_than_the_vector(make_task, mined):
+    full, nested = gradient(make_task(mined)), gradient(make_task(mined, matryoshka=(16, 32)))
+    assert nested[0] > full[0]
+    with pytest.raises(ValueError, match="longer than the model's vectors"):
+        make_task(mined, matryoshka=(65,))
+
+
+def test_batch_whose_passages_are_one_and_the_same_gives_no_gradient_and_no_error(make_task, queries, passages):
+    same = pd.DataFrame({"query_id": queries["query_id"], "positive_ids": [["p1"]] * 6, "negative_ids": [[]] * 6})
+    loss, flat = gradient(make_task(same, negatives=0))
+    assert loss == 0 and not flat.any()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"positive_ids": []}, "q1 .*has no positive"),
+        ({"teacher_scores": [1.0]}, "has 1 teacher_scores for 1 positives and 2 negatives"),
+        ({"negative_ids": ["p9", "p2"]}, "1 passages of the training examples are not in the table.* p9 of query q1"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_named(make_task, taught, change, message):
+    for column, value in change.items():
+        taught.at[0, column] = value
+        if column == "negative_ids":
+            taught = taught.drop(columns="teacher_scores")
+    with pytest.raises(ValueError, match=message):
+        make_task(taught)
+
+
+def test_out_of_memory_goes_on_in_smaller_parts_with_the_same_step(make_task, mined, machine, caplog):
+    def step(task):
+        optimizer = make_optimizer(task.module, LoopSettings(1, 1e-3))
+        return train_step(task, optimizer, LoopSettings(1, 1e-3), machine, 0, 0, 1)
+
+    class Short(ContrastiveTask):
+        failures = 0
+
+        def loss(self, epoch, number):
+            if self.vectors.activation_bytes:
+                self.failures += 1
+                raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried")
+            return super().loss(epoch, number)
+
+    plain, short = make_task(mined), make_task(mined)
+    short.__class__ = Short
+    expected, found = step(plain), step(short)
+    assert short.failures == 1 and "going on in parts of" in caplog.text
+    assert found["loss"] == pytest.approx(expected["loss"], abs=1e-6)
+    assert found["gradient_norm"] == pytest.approx(expected["gradient_norm"], rel=1e-4)
+
+
+def test_memory_that_never_suffices_is_an_error_and_so_is_any_other(make_task, mined, machine):
+    task = make_task(mined)
+    optimizer = make_optimizer(task.module, LoopSettings(1, 1e-3))
+    for message in ("can't allocate memory", "shapes cannot be multiplied"):
+        task.loss = lambda epoch, number, message=message: (_ for _ in ()).throw(RuntimeError(message))
+        with pytest.raises(RuntimeError, match=message):
+            train_step(task, optimizer, LoopSettings(1, 1e-3), machine, 0, 0, 1)
+
+
+def test_loss_that_is_no_number_stops_the_training(make_task, mined, machine):
+    task = make_task(mined)
+    task.loss = lambda epoch, number: (torch.tensor(float("nan"), requires_grad=True), {})
+    optimizer = make_optimizer(task.module, LoopSettings(1, 1e-3))
+    with pytest.raises(FloatingPointError, match="Lower learning_rate"):
+        train_step(task, optimizer, LoopSettings(1, 1e-3), machine, 0, 0, 1)
+
+
+def test_collapse_shows_in_the_dev_figures(make_task, mined):
+    task = make_task(mined)
+    task.dev = DevSet(["wait", "delete a tree"], [{"p4"}, {"p1"}], task.dev.passage_ids, task.dev.passages)
+    _, figures = task.evaluate()
+    assert figures == {"same_top10": 1.0}  # six passages: every top ten holds them all
+
+
+def test_example_needs_no_cut_and_no_teacher():
+    assert Example("q", "text", ("p",), ()).cut is None
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_gradient_of_one_with_the_whole_batch(tmp_path):
+    script = Path(__file__).with_name("two_ranks.py")
+    alone = subprocess.run(
+        [sys.executable, script, tmp_path / "one.json"], capture_output=True, text=True, timeout=300
+    )
+    assert alone.returncode == 0, alone.stderr
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    both = subprocess.run([*launcher, script, tmp_path / "two.json"], capture_output=True, text=True, timeout=300)
+    assert both.returncode == 0, both.stderr
+    one, two = (json.loads((tmp_path / name).read_text()) for name in ("one.json", "two.json"))
+    assert two["world"] == 2 and one["world"] == 1
+    assert two["loss"] == pytest.approx(one["loss"], abs=1e-6)
+    first, second = torch.tensor(one["gradient"]), torch.tensor(two["gradient"])
+    assert torch.nn.functional.cosine_similarity(first, second, dim=0) >= 0.9999
+    assert second.norm().item() == pytest.approx(first.norm().item(), rel=1e-4) and first.norm() > 0

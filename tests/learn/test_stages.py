@@ -1,0 +1,174 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+
+from ragsmith.learn.adapted import adapted_base
+from ragsmith.learn.contrastive import ContrastiveSettings, DevSet, dev_score
+from ragsmith.learn.launch import read_job, train_on_ranks, write_job
+from ragsmith.learn.loop import LoopSettings
+from ragsmith.learn.lora import LoraSettings, add_adapters, merged_weights
+from ragsmith.learn.stages import RetrieverData, Stage
+from ragsmith.learn.train_retriever import RetrieverSettings, train_retriever
+from ragsmith.retrieve.encoder import Encoder
+from ragsmith.retrieve.models import model_hash
+
+
+@pytest.fixture
+def dev(queries, passages) -> DevSet:
+    return DevSet(
+        queries["text"].tolist(),
+        [{passage_id} for passage_id in queries["passage_id"]],
+        passages["passage_id"].tolist(),
+        passages["text"].tolist(),
+    )
+
+
+@pytest.fixture
+def train(tiny_model, machine, queries, mined, passages, dev, tmp_path):
+    def run(stages=(), mine_again=None, work="work", lora=None, compare_alone=False, **loop):
+        schedule = LoopSettings(**{"epochs": 4, "learning_rate": 5e-3, "patience": 99} | loop)
+        settings = RetrieverSettings(
+            3, 1, 0.0, ContrastiveSettings(), schedule, lora or LoraSettings(), compare_alone=compare_alone
+        )
+        data = RetrieverData(queries, mined, passages, dev, tuple(stages), mine_again)
+        return train_retriever(tiny_model, data, settings, machine, tmp_path / work)
+
+    return run
+
+
+FIRST, SECOND = frozenset({"q1", "q2", "q3"}), frozenset({"q4", "q5", "q6"})
+
+
+def test_stage_begins_where_the_one_before_was_best(train):
+    report = train([Stage("first", epochs=8), Stage("second", SECOND, epochs=2)], compare_alone=True).report
+    first, second = report["stages"]
+    assert [stage["name"] for stage in report["stages"]] == ["first", "second"]
+    assert (first["examples"], second["examples"]) == (6, 3) and (first["steps"], second["steps"]) == (16, 2)
+    assert second["start"] == first["best"] > first["start"]
+    (alone,) = report["alone"]
+    assert alone["name"] == "second" and alone["start"] == first["start"]
+    base = next(row for row in report["gate"] if row["name"] == "base")
+    assert base["ndcg@10"] == first["start"]  # the gate compares with the model before any stage
+
+
+def test_stage_can_have_its_negatives_mined_by_the_model_so_far(train, mined):
+    seen = []
+
+    def mine_again(encoder, query_ids):
+        seen.append((encoder.encode(["wait"], "query"), query_ids))
+        return mined[mined["query_id"].isin(query_ids)]
+
+    report = train([Stage("one"), Stage("round 2", remine=True)], mine_again).report
+    assert [stage["remined"] for stage in report["stages"]] == [False, True]
+    ((vector, ids),) = seen
+    assert ids == mined["query_id"].tolist()
+    untouched = train([Stage("one")], work="other", epochs=1, learning_rate=1e-9).model
+    base = Encoder.load(untouched).encode(["wait"], "query")
+    assert not np.allclose(vector, base, atol=1e-3)  # the tuned model mines, and not the base
+
+
+def test_stage_without_queries_or_without_a_miner_is_named(train):
+    with pytest.raises(ValueError, match="Stage 'none' has no mined query"):
+        train([Stage("none", frozenset({"q9"}))])
+    with pytest.raises(ValueError, match="wants fresh negatives"):
+        train([Stage("again", remine=True)])
+
+
+def test_adapters_train_few_weights_and_ship_as_a_plain_model(train, tiny_model, machine, dev):
+    result = train(lora=LoraSettings(rank=4, alpha=8), epochs=8, learning_rate=2e-2)
+    model = SentenceTransformer(str(result.model), device="cpu")
+    names, base = set(model.state_dict()), SentenceTransformer(str(tiny_model), device="cpu").state_dict()
+    assert names == set(base)  # nothing of the adapters is left
+    changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, base[name])}
+    assert changed and all(name.endswith("weight") and "LayerNorm" not in name for name in changed)
+    assert not any("embeddings" in name for name in changed)
+    shipped = next(row for row in result.report["gate"] if row["shipped"])
+    assert shipped["name"] != "base"
+    assert dev_score(Encoder.load(result.model, machine), dev) == pytest.approx(shipped["ndcg@10"], abs=1e-6)
+
+
+def test_untrained_adapters_change_no_vector_and_trained_ones_merge_exactly(tiny_model, machine):
+    texts = ["how to wait", "a b c"]
+    encoder = Encoder.load(tiny_model, machine)
+    before = encoder.encode(texts, "query")
+    add_adapters(encoder, LoraSettings(rank=2), seed=0)
+    assert encoder.backbone is not None
+    np.testing.assert_allclose(encoder.encode(texts, "query"), before, atol=1e-6)
+    with torch.no_grad():
+        for name, parameter in encoder.model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0, 0.1)
+    trained = encoder.encode(texts, "query")
+    assert not np.allclose(trained, before, atol=1e-3)
+    plain = Encoder.load(tiny_model, machine)
+    plain.model.load_state_dict(merged_weights(encoder))
+    np.testing.assert_allclose(plain.encode(texts, "query"), trained, atol=1e-5)
+
+
+def test_card_says_what_was_compared_and_how_it_was_trained(train, tiny_model):
+    result = train()
+    card = (result.model / "README.md").read_text("utf-8")
+    assert card.startswith("---\nlibrary_name: sentence-transformers")
+    for row in result.report["gate"]:
+        assert f"| {row['name']} | {row['ndcg@10']:.4f} |" in card
+    assert f"Tuned from `{tiny_model.name}`" in card and "seed 0" in card and "learning_rate 0.005" in card
+    assert SentenceTransformer(str(result.model), device="cpu").encode(["text"]).shape == (1, 64)
+
+
+def test_other_pooling_and_prompts_are_a_base_of_their_own(tiny_model, machine, tmp_path):
+    assert adapted_base(tiny_model, None, None, None, tmp_path) == tiny_model
+    folder = adapted_base(tiny_model, "cls", "find: ", None, tmp_path)
+    encoder = Encoder.load(folder, machine)
+    assert encoder.prompt("query") == "find: " and encoder.prompt("passage") == ""
+    plain = SentenceTransformer(str(tiny_model), device="cpu")
+    hidden = plain.encode(["find: this"], output_value="token_embeddings")[0][0].numpy()
+    vector = encoder.encode(["this"], "query")[0]
+    np.testing.assert_allclose(vector, hidden / np.linalg.norm(hidden), atol=1e-5)
+    written = (folder / "adapted_from.txt").stat().st_mtime_ns
+    assert adapted_base(tiny_model, "cls", "find: ", None, tmp_path) == folder
+    assert (folder / "adapted_from.txt").stat().st_mtime_ns == written
+    other = adapted_base(tiny_model, None, None, "text: ", tmp_path)
+    assert Encoder.load(other, machine).prompt("passage") == "text: " and model_hash(str(other))
+
+
+def test_job_on_disk_is_the_job_that_was_given(tiny_model, machine, queries, mined, passages, dev, tmp_path):
+    settings = RetrieverSettings(
+        3, 1, 0.5, ContrastiveSettings(matryoshka=(8, 16)), LoopSettings(1, 1e-3), LoraSettings(2, 4, ("query",))
+    )
+    data = RetrieverData(queries, mined, passages, dev, (Stage("first", FIRST), Stage("rest", epochs=3)))
+    write_job(tmp_path, tiny_model, data, settings, machine)
+    base, read, typed, found = read_job(tmp_path)
+    assert (base, typed, found) == (tiny_model.resolve(), settings, machine)
+    assert read.stages == data.stages and read.dev == dev
+    pd.testing.assert_frame_equal(read.queries, queries)
+    assert read.mined["negative_ids"].map(list).tolist() == mined["negative_ids"].tolist()
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_model_that_one_trains(
+    tiny_model, machine, queries, mined, passages, dev, train, tmp_path
+):
+    settings = RetrieverSettings(3, 1, 0.0, ContrastiveSettings(), LoopSettings(4, 5e-3, patience=99))
+    data = RetrieverData(queries, mined, passages, dev)
+    both = train_on_ranks(tiny_model, data, settings, machine, tmp_path / "both", 2)
+    alone = train()
+    assert both.report["steps"] == alone.report["steps"] == 8
+    assert both.report["scores"].keys() == alone.report["scores"].keys()
+    assert both.report["scores"][0] == pytest.approx(alone.report["scores"][0])
+    losses = [
+        [line["loss"] for line in map(json.loads, run.log.read_text().splitlines()) if line["kind"] == "train"]
+        for run in (both, alone)
+    ]
+    np.testing.assert_allclose(losses[0][:3], losses[1][:3], rtol=1e-3)
+    assert (both.model / "model.safetensors").is_file()
+
+
+def test_stages_that_mine_again_train_on_one_process(tiny_model, machine, queries, mined, passages, dev, tmp_path):
+    data = RetrieverData(queries, mined, passages, dev, (Stage("again", remine=True),))
+    settings = RetrieverSettings(3, 1, 0.0, ContrastiveSettings(), LoopSettings(1, 1e-3))
+    with pytest.raises(ValueError, match=r"compute\.ranks to 1"):
+        train_on_ranks(tiny_model, data, settings, machine, tmp_path, 2)
