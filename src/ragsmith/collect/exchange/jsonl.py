@@ -177,16 +177,20 @@ def text_document(text: str) -> RecordDocument:
 def beginning(text: str) -> str:
     """The first words of a text: a title that a model need not read a second time.
 
+    Never the whole of a line with several words: that would pass for a heading, from which queries are made.
+
     >>> beginning("Kidneys make urine. They lie below the ribs, one on each side of the spine, and have a cortex.")
     'Kidneys make urine. They lie below the ribs, one on each side of the spine, and'
+    >>> beginning("Kidneys make urine.")
+    'Kidneys make'
     """
     first = text.strip().partition("\n")[0].partition(" > ")[0].rstrip()
-    if len(first) <= TITLE_CHARACTERS:
-        return first
     # Up to the end of a word: `passage_inputs` compares whole words.
-    words = list(re.finditer(r"\w(?!\w)", first[: TITLE_CHARACTERS + 1]))
-    ends = [match.end() for match in words if match.end() <= TITLE_CHARACTERS]
-    return first[: ends[-1]] if ends else first[:TITLE_CHARACTERS]
+    ends = [match.end() for match in re.finditer(r"\w(?!\w)", first[: TITLE_CHARACTERS + 1])]
+    within = [end for end in ends if end <= TITLE_CHARACTERS]
+    if len(first) <= TITLE_CHARACTERS and len(within) > 1:
+        within.pop()
+    return first[: within[-1]] if within else first[:TITLE_CHARACTERS]
 
 
 def as_list(value: Any) -> list[Any]:
