@@ -9,6 +9,7 @@ import pytest
 
 from ragsmith.collect.exchange.division import (
     ASKED_AGAIN,
+    JOINED,
     SHARED,
     TAKEN,
     UNANSWERED,
@@ -63,7 +64,7 @@ def test_a_text_asked_twice_is_one_question_with_all_its_passages() -> None:
     # What is right for one of them is no negative.
     assert row["negative_ids"] == ["p3a", "p3b"]
     assert row["negative_scores"][0] == 0.5 and math.isnan(row["negative_scores"][1])
-    assert left_out == {UNANSWERED: 1, ASKED_AGAIN: 0}
+    assert left_out == {UNANSWERED: 1, ASKED_AGAIN: 0, JOINED: 1}
 
 
 def test_a_question_of_two_splits_belongs_to_the_strictest() -> None:

@@ -13,6 +13,7 @@ STRICTNESS = {"": 0, "train": 1, "dev": 2, "test": 3}
 DIVIDED_COLUMNS = [*GOLD_COLUMNS, "negative_ids", "negative_scores", "split", "origin"]
 
 UNANSWERED = "no passage answers it"
+JOINED = "joined with the same question"
 ASKED_AGAIN = "asked in another split too"
 TAKEN = "about a document of the gold questions"
 SHARED = "about a document of another split"
@@ -32,13 +33,14 @@ def answered_questions(
         duplicates: passage_id, duplicate_of.
     Returns:
         query_id, text, passage_ids, answers (without any: the texts of the right passages, which in WikiQA are
-        sentences), document_ids, negative_ids, negative_scores, split, origin; and how many were left out, by reason.
+        sentences), document_ids, negative_ids, negative_scores, split, origin; and how many have no row of their own,
+        by reason.
     """
     kept_as = dict(zip(duplicates["passage_id"], duplicates["duplicate_of"], strict=True))
     document_of = dict(zip(passages["passage_id"], passages["document_id"], strict=True))
     text_of = dict(zip(passages["passage_id"], passages["text"], strict=True))
     by_text: dict[str, list[Any]] = {}
-    left_out = {UNANSWERED: 0, ASKED_AGAIN: 0}
+    left_out = {UNANSWERED: 0, ASKED_AGAIN: 0, JOINED: 0}
     for row in questions.itertuples(index=False):
         if len(row.passage_ids):
             by_text.setdefault(" ".join(row.text.casefold().split()), []).append(row)
@@ -49,6 +51,7 @@ def answered_questions(
         split = max((row.split for row in asked), key=STRICTNESS.__getitem__)
         kept = [row for row in asked if row.split in {split, ""}]
         left_out[ASKED_AGAIN] += len(asked) - len(kept)
+        left_out[JOINED] += len(kept) - 1
         positives = list(dict.fromkeys(kept_as.get(found, found) for row in kept for found in row.passage_ids))
         negatives: dict[str, float] = {}
         for row in kept:
