@@ -83,7 +83,7 @@ def main() -> int:
             return 2
         result = measure(folder)
         KEPT.parent.mkdir(exist_ok=True)
-        KEPT.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+        KEPT.write_text(json.dumps(result) + "\n", "utf-8")
     return judge(result)
 
 
