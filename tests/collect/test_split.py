@@ -79,3 +79,22 @@ def test_gold_that_hangs_together_cannot_be_divided() -> None:
 def test_one_or_two_documents_without_gold_cannot_be_divided(count: int) -> None:
     with pytest.raises(ValueError, match=f"{count} documents cannot be divided"):
         splits_of(DOCUMENTS[:count], [], dev=0.1, test=0.1)
+
+
+def test_documents_whose_split_is_settled_keep_it_and_the_gold_of_others_is_divided() -> None:
+    documents = [f"d{number}" for number in range(20)]
+    given = {"d0": "dev", "d1": "test"}
+    table = split_documents(documents, [[f"d{number}"] for number in range(2, 12)], 0.4, 0.6, 0, given)
+    found = dict(zip(table["document_id"], table["split"], strict=True))
+    assert found["d0"] == "dev" and found["d1"] == "test" and found["d19"] == "train"
+    assert [found[f"d{number}"] for number in range(2, 12)].count("dev") == 4
+
+
+def test_with_settled_documents_alone_all_others_train() -> None:
+    table = split_documents(["a", "b", "c", "d"], [], 0.1, 0.1, 0, {"a": "dev", "b": "test"})
+    assert table["split"].tolist() == ["dev", "test", "train", "train"]
+
+
+def test_one_group_of_gold_questions_is_enough_when_others_are_settled() -> None:
+    table = split_documents(["a", "b", "c", "d"], [["c"]], 0.4, 0.6, 0, {"a": "dev", "b": "test"})
+    assert table["split"].tolist()[:2] == ["dev", "test"] and table["split"].tolist()[2] in {"dev", "test"}

@@ -25,7 +25,7 @@ class Document:
     """One document before it has an id.
 
     Attributes:
-        source: name of the source that found it: `sample` or `folder`.
+        source: name of the source that found it: `sample`, `folder` or `records`.
         uri: where it is, unique within its source, such as `python:shutil` or `guide/setup.md`.
         title: what a reader calls it.
         text: its whole text; passages are exact slices of it.
@@ -43,6 +43,11 @@ class Document:
     licence: str = ""
 
 
+def document_id(source: str, uri: str) -> str:
+    """The id of what a source calls by this uri."""
+    return "d-" + hashlib.sha256(f"{source}\n{uri}".encode()).hexdigest()[:12]
+
+
 def document_table(documents: Iterable[Document]) -> pd.DataFrame:
     """Documents as a table with ids that stay the same while source and uri stay the same.
 
@@ -56,10 +61,9 @@ def document_table(documents: Iterable[Document]) -> pd.DataFrame:
     """
     rows = []
     for document in sorted(documents, key=lambda found: (found.source, found.uri)):
-        address = f"{document.source}\n{document.uri}"
         rows.append(
             {
-                "document_id": "d-" + hashlib.sha256(address.encode()).hexdigest()[:12],
+                "document_id": document_id(document.source, document.uri),
                 "source": document.source,
                 "uri": document.uri,
                 "title": document.title,

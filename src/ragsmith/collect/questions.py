@@ -78,6 +78,20 @@ def question_files(folder: Path, sample: Path | None) -> list[Path]:
     return files or ([sample] if sample is not None else [])
 
 
+def query_id(text: str) -> str:
+    """The id of a question written by hand."""
+    return "g-" + hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def example_id(of_question: str) -> str:
+    """The id that a question has as an example to train on.
+
+    >>> example_id("g-0123456789ab")
+    'e-0123456789ab'
+    """
+    return "e-" + of_question.partition("-")[2]
+
+
 def resolve_questions(questions: list[Question], passages: pd.DataFrame) -> tuple[pd.DataFrame, list[dict[str, str]]]:
     """Find the passages that the questions name.
 
@@ -114,7 +128,7 @@ def resolve_questions(questions: list[Question], passages: pd.DataFrame) -> tupl
         if found:
             rows.append(
                 {
-                    "query_id": "g-" + hashlib.sha256(question.text.encode()).hexdigest()[:12],
+                    "query_id": query_id(question.text),
                     "text": question.text,
                     "passage_ids": list(dict.fromkeys(passage_id for passage_id, _ in found)),
                     "answers": list(question.answers),

@@ -1,19 +1,25 @@
 """Train, dev and test, divided by document: no document is in two of them."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
 
 def split_documents(
-    document_ids: Sequence[str], gold_documents: Iterable[Sequence[str]], dev: float, test: float, seed: int
+    document_ids: Sequence[str],
+    gold_documents: Iterable[Sequence[str]],
+    dev: float,
+    test: float,
+    seed: int,
+    given: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Divide documents into train, dev and test.
 
     With gold questions, the documents that answer them are dev and test (in the ratio dev : test, counted in
     questions) and all others train: no gold question is judged on a document that was trained on. Documents that
-    answer one question together stay together. Without gold questions, the documents themselves are divided.
+    answer one question together stay together. Without gold questions, the documents themselves are divided, unless
+    some have their split already: then the others train.
 
     Args:
         document_ids: all documents.
@@ -21,24 +27,26 @@ def split_documents(
         dev: share of dev, above 0 and below 1.
         test: share of test; dev + test below 1.
         seed: another seed, another division; the same seed and ids, the same division on any machine.
+        given: documents whose split is settled, none of them about a gold question that is to be divided.
     Returns:
         document_id, split; in the order of `document_ids`.
     Raises:
         ValueError: no document is left for training, or there is too little for each split to get some.
     """
     groups = connected(gold_documents)
-    if len(groups) == 1:
+    settled = dict(given or {})
+    if len(groups) == 1 and not settled:
         raise ValueError(
             "All gold questions hang together by the documents that answer them: they cannot be divided into dev and "
             "test. Add a question about another document."
         )
-    if not groups and len(document_ids) < 3:
+    if not groups and not settled and len(document_ids) < 3:
         raise ValueError(
             f"{len(document_ids)} documents cannot be divided into train, dev and test. "
             "Add documents, or gold questions about some of them."
         )
-    if groups:
-        split_of = assign(groups, {"dev": dev, "test": test}, seed)
+    if groups or settled:
+        split_of = assign(groups, {"dev": dev, "test": test}, seed) | settled
     else:
         singles = [([document_id], 1) for document_id in document_ids]
         split_of = assign(singles, {"train": 1 - dev - test, "dev": dev, "test": test}, seed)

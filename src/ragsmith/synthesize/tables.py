@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from ragsmith.collect.questions import example_id
 from ragsmith.collect.sections import heading_name
 
 QUERY_COLUMNS = ["query_id", "text", "kind", "split", "origin", "passage_id", "cut_start", "cut_end"]
@@ -49,7 +50,7 @@ def example_tables(examples: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, 
     """
     queries, qrels, answers = [], [], []
     for row in examples.itertuples(index=False):
-        query_id, first = "e-" + row.query_id.partition("-")[2], row.passage_ids[0]
+        query_id, first = example_id(row.query_id), row.passage_ids[0]
         queries.append([query_id, row.text, "example", "train", "written", first, 0, 0])
         qrels += [[query_id, passage_id, 1] for passage_id in row.passage_ids]
         answers.append([query_id, list(row.answers), first, -1, -1])

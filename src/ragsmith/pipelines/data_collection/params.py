@@ -19,6 +19,13 @@ class FolderParams(Params):
     max_bytes: int = Field(50_000_000, ge=1, description="larger files are rejected")
 
 
+class RecordsParams(Params):
+    """Questions with their passages in exchange formats (their place is `paths.records` in globals.yml)."""
+
+    enabled: bool = Field(True, description="read WikiQA, SQuAD and JSONL of queries")
+    max_bytes: int = Field(200_000_000, ge=1, description="a file that holds more, unpacked, is refused")
+
+
 class ChunkParams(Params):
     """How documents are cut into passages."""
 
@@ -48,11 +55,12 @@ class DataCollectionParams(Params):
 
     sample: SampleParams = Field(default_factory=SampleParams)
     folder: FolderParams = Field(default_factory=FolderParams)
+    records: RecordsParams = Field(default_factory=RecordsParams)
     chunk: ChunkParams = Field(default_factory=ChunkParams)
     split: SplitParams = Field(default_factory=SplitParams)
 
     @model_validator(mode="after")
     def some_source(self) -> "DataCollectionParams":
-        if not self.sample.enabled and not self.folder.enabled:
-            raise ValueError("no source is enabled: set sample.enabled or folder.enabled to true")
+        if not (self.sample.enabled or self.folder.enabled or self.records.enabled):
+            raise ValueError("no source is enabled: set sample.enabled, folder.enabled or records.enabled to true")
         return self

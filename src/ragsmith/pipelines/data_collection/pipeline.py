@@ -18,19 +18,27 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 collect_documents,
-                ["source_folder", params],
-                ["documents", "collection_report"],
+                ["source_folder", "records_folder", params],
+                ["documents", "record_passages", "record_questions", "collection_report"],
                 name="collect_documents",
             ),
             Node(
-                make_passages, ["documents", "base_encoder", params], ["passages", "duplicates"], name="make_passages"
+                make_passages,
+                ["documents", "record_passages", "base_encoder", params],
+                ["passages", "duplicates"],
+                name="make_passages",
             ),
-            Node(gather_gold, ["questions_folder", "passages", params], ["gold", "gold_report"], name="gather_gold"),
+            Node(
+                gather_gold,
+                ["questions_folder", "record_questions", "passages", "duplicates", params],
+                ["gold", "divided_records", "gold_report"],
+                name="gather_gold",
+            ),
             Node(split, ["documents", "gold", params], "splits", name="split_documents"),
             Node(
                 gather_examples,
-                ["examples_folder", "passages", "splits", "gold", params],
-                ["examples", "examples_report"],
+                ["examples_folder", "divided_records", "passages", "splits", "gold", params],
+                ["examples", "given_negatives", "examples_report"],
                 name="gather_examples",
             ),
         ],
