@@ -10,8 +10,8 @@ def read_candidate_pool(folder: Path, passages: pd.DataFrame) -> set[str] | None
     """The ids of the passages that are listed in the files of a folder.
 
     Args:
-        folder: may be absent. Of `*.txt`, each line is the id or the whole text of a passage; of `*.jsonl`, each line is
-            an object with `passage_id` or `text`. Empty lines do not count.
+        folder: may be absent. Of `*.txt`, each line is the id or the whole text of a passage; of `*.jsonl`, an object
+            with `passage_id` or `text`. Empty lines do not count.
         passages: passage_id, text.
     Returns:
         None where there is no such file: then all passages are candidates.

@@ -8,7 +8,7 @@ import pandas as pd
 from ragsmith.retrieve.keys import text_keys
 from ragsmith.retrieve.near_duplicates import Sketches
 
-# Why a candidate is no negative, in the order in which it is asked; its code is its place here, and 0 is "none of them".
+# Why a candidate is no negative, in the order in which it is asked; its code is its place here.
 REASONS = (
     "kept",
     "skipped_rank",

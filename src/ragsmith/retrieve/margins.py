@@ -39,10 +39,11 @@ class Margins:
             The relative margin that each query has ended with (NaN without one), and which queries starved at first.
         """
         missed = np.zeros(scores.shape, dtype=bool)
+        far = reference - (self.absolute or 0)
         limits = [
-            (scores > (reference - self.absolute)[:, None] if self.absolute is not None else missed, "absolute_margin"),
-            (scores > self.highest if self.highest is not None else missed, "max_score"),
-            (scores < self.lowest if self.lowest is not None else missed, "min_score"),
+            (scores > far[:, None] if self.absolute is not None else missed, "above_absolute_margin"),
+            (scores > self.highest if self.highest is not None else missed, "above_max_score"),
+            (scores < self.lowest if self.lowest is not None else missed, "below_min_score"),
         ]
         fits = block.open
         for over, _ in limits:
@@ -58,8 +59,8 @@ class Margins:
             margins[hungry[more]] = margin
             counts[hungry[more]] = wider.sum(axis=1)[more]
         block.drop(above(scores, reference, margins), "above_margin")
-        for over, name in limits:
-            block.drop(over, f"below_{name}" if name == "min_score" else f"above_{name}")
+        for over, reason in limits:
+            block.drop(over, reason)
         return margins, starved
 
 

@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -43,8 +43,8 @@ class MiningSettings:
         near_duplicate: candidates of at least this Jaccard similarity to a positive are dropped; None drops equal
             texts only.
         rerank_k: how many candidates per query a teacher scores; the others are dropped.
-        too_few: what becomes of a query with fewer negatives than wanted: `keep_fewer` keeps it, `backfill_random` adds
-            random passages that pass the same tests, `drop` leaves it out.
+        too_few: what becomes of a query with fewer negatives than wanted: `keep_fewer` keeps it, `backfill_random`
+            adds random passages that pass the same tests, `drop` leaves it out.
         audit_queries: queries of which all candidates are shown.
         seed: of chance.
     """
@@ -73,7 +73,8 @@ class MiningData:
         positives: passage ids per query id; every query has at least one.
         index: holds every passage of `passages`.
         passages: passage_id, document_id, title, text.
-        pool: ids of the passages that may become negatives; None for all. Training must not touch dev or test documents.
+        pool: ids of the passages that may become negatives; None for all. Training must not touch dev or test
+            documents.
     """
 
     queries: pd.DataFrame
@@ -96,7 +97,7 @@ class Mined:
     """
 
     table: pd.DataFrame
-    report: dict[str, object]
+    report: dict[str, Any]
     samples: pd.DataFrame
 
 
@@ -147,7 +148,11 @@ class Mining:
         self.exclusions = Exclusions(passages, self.texts, settings.exclude_same_document, settings.near_duplicate)
         self.miner = Miner(settings.miner, self.vectors, self.pool, self.inputs, settings.seed, machine)
         self.audit = Audit(
-            np.asarray(self.query_ids, dtype=object), self.passage_ids, self.keys, settings.audit_queries, settings.seed
+            np.asarray(self.query_ids, dtype=object),
+            self.passage_ids,
+            self.keys,
+            settings.audit_queries,
+            settings.seed,
         )
         self.starved, self.backfilled = 0, 0
         self.relaxed = dict.fromkeys(settings.margins.relaxed, 0)
@@ -225,7 +230,8 @@ class Mining:
         wanted = self.settings.num_negatives if relaxing else 0
         margins, starved = self.settings.margins.apply(block, scores, reference, wanted)
         for margin in self.relaxed if relaxing else ():
-            self.relaxed[margin] += int((starved & (margins == margin)).sum())
+            if margin != self.settings.margins.relative:
+                self.relaxed[margin] += int((starved & (margins == margin)).sum())
         return scores, positive_scores, starved
 
     def scores(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
@@ -304,11 +310,9 @@ class Mining:
 
     def reasons(self) -> dict[str, int]:
         """Why candidates were dropped, without the reasons that never were one."""
-        dropped = self.audit.report()["dropped"]
-        assert isinstance(dropped, dict)
-        return {reason: count for reason, count in dropped.items() if count}
+        return {reason: count for reason, count in self.audit.report()["dropped"].items() if count}
 
-    def report(self, table: pd.DataFrame) -> dict[str, object]:
+    def report(self, table: pd.DataFrame) -> dict[str, Any]:
         """`Mined.report`."""
         counts = table["negative_ids"].map(len)
         scores = np.concatenate([part.cosine for part in self.negatives])

@@ -1,7 +1,7 @@
 """What mining looked at, what it kept, and why not the rest."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -84,7 +84,7 @@ class Audit:
             return pd.DataFrame(columns=SAMPLE_COLUMNS)
         return pd.concat(self.samples, ignore_index=True)
 
-    def report(self) -> dict[str, object]:
+    def report(self) -> dict[str, Any]:
         """Candidates looked at, why they were dropped (with those kept they add up), and the histogram of scores."""
         counts = dict(zip(REASONS, self.counts.tolist(), strict=True))
         edges = [] if self.edges is None else [round(float(edge), 6) for edge in self.edges]
@@ -102,15 +102,16 @@ def histogram_edges(values: np.ndarray) -> np.ndarray:
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
     room = max((high - low) / 5, 1e-3)
     inside = low >= -1 and high <= 1
-    return np.linspace(max(low - room, -1) if inside else low - room, min(high + room, 1) if inside else high + room, BARS + 1)
+    return np.linspace(
+        max(low - room, -1) if inside else low - room, min(high + room, 1) if inside else high + room, BARS + 1
+    )
 
 
-def score_figure(report: dict[str, object]) -> "Figure":
+def score_figure(report: dict[str, Any]) -> "Figure":
     """How positives, kept negatives and dropped candidates score, each as shares of its own number."""
     import plotly.graph_objects as go
 
     histogram = report["histogram"]
-    assert isinstance(histogram, dict)
     edges = np.asarray(histogram["edges"])
     figure = go.Figure()
     for name, colour in COLOURS.items():

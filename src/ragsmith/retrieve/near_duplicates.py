@@ -17,8 +17,8 @@ PAIRS_AT_ONCE = 1 << 16
 class Sketches:
     """MinHash sketches of texts: how like two texts are is read from 256 bytes of each.
 
-    The words in a row of three are hashed into 128 bins, and each bin keeps its smallest hash (one permutation hashing;
-    Li, Owen and Zhang, NIPS 2012). The share of equal bins estimates the Jaccard similarity of the two sets; its
+    Each three words in a row are hashed into one of 128 bins, and each bin keeps its smallest hash (one permutation
+    hashing; Li, Owen and Zhang, NIPS 2012). The share of equal bins estimates the sets' Jaccard similarity; its
     standard error is at most .045, and .027 at a similarity of .9. Time and memory are linear in the texts.
 
     Args:

@@ -46,8 +46,8 @@ class Teacher:
     ) -> None:
         if model.num_labels != 1:
             raise ValueError(
-                f"models.reranker gives {model.num_labels} scores per pair, and mining needs one: take a cross-encoder "
-                "that was trained to rank, such as cross-encoder/ms-marco-MiniLM-L6-v2."
+                f"models.reranker gives {model.num_labels} scores per pair, and mining needs one: take a "
+                "cross-encoder that was trained to rank, such as cross-encoder/ms-marco-MiniLM-L6-v2."
             )
         self.model, self.machine, self.batch_tokens = model.to(machine.device).eval(), machine, batch_tokens
         self.max_tokens = int(model.max_seq_length or 512)
@@ -94,11 +94,8 @@ class Teacher:
         Returns:
             float32, one per pair, as the model's own last activation gives them.
         """
-        pairs = pd.DataFrame({"query": places_to_keys(queries, query_of), "passage": places_to_keys(passages, passage_of)})
-        found = pairs.merge(self.known, how="left", on=["query", "passage"])["score"].to_numpy()
-        new = pairs[np.isnan(found)].drop_duplicates()
-        if new.empty:
-            return found.astype(np.float32)
+        pairs = pd.DataFrame({"query": keys_at(queries, query_of), "passage": keys_at(passages, passage_of)})
+        new = pairs[np.isnan(self.look_up(pairs))].drop_duplicates()
         places = new.index.to_numpy()
         lengths = np.asarray([len(queries[query_of[place]]) + len(passages[passage_of[place]]) for place in places])
         order, scored = np.argsort(-lengths, kind="stable"), [self.known]
@@ -110,7 +107,12 @@ class Teacher:
                 self.keep(scored[-1])
                 advance(len(part))
         self.known = pd.concat(scored, ignore_index=True)
-        return pairs.merge(self.known, how="left", on=["query", "passage"])["score"].to_numpy(dtype=np.float32)
+        return self.look_up(pairs)
+
+    def look_up(self, pairs: pd.DataFrame) -> np.ndarray:
+        """The known scores of pairs of keys, float32; NaN where there is none."""
+        found = pairs.merge(self.known, how="left", on=["query", "passage"])["score"]
+        return np.asarray(found.to_numpy(dtype=np.float32))
 
     def compute(self, pairs: list[tuple[str, str]]) -> np.ndarray:
         """Scores of a few pairs, in batches of like length across queries."""
@@ -133,10 +135,11 @@ class Teacher:
             )
             self.shards += 1
 
-def places_to_keys(texts: Sequence[str], places: np.ndarray) -> np.ndarray:
+
+def keys_at(texts: Sequence[str], places: np.ndarray) -> np.ndarray:
     """The key of the text at each place, uint64; each text is hashed once."""
     used, inverse = np.unique(places, return_inverse=True)
-    return text_keys([texts[place] for place in used])[inverse]
+    return np.asarray(text_keys([texts[place] for place in used])[inverse])
 
 
 def empty_scores() -> pd.DataFrame:

@@ -17,6 +17,7 @@ FLOAT_ERROR = 1e-6  # of a sum of float32 products of unit vectors
 BFLOAT_ROUNDING = 2.0**-8  # largest relative error of a number rounded to bfloat16
 # Where near-ties let more than this many times k candidates through, sorting everything costs less.
 MOST_CANDIDATES = 24
+GATHERED_FLOATS = 1 << 22  # floats of pairs that are multiplied together
 SORTED_NUMBERS = 1 << 20  # candidates, with their padding, that are sorted together
 
 
@@ -25,9 +26,9 @@ def top_k(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest vectors of each query by inner product.
 
-    In bf16, a first pass in bfloat16 finds all that may be among the k nearest: the error of each product is bounded by
-    the lengths of what rounding took away (Cauchy and Schwarz), so nothing is lost. These few are then multiplied in
-    float32. The result is that of an exact search. Memory beside the arguments and the result does not grow with them.
+    In bf16, a first pass in bfloat16 finds all that may be among the k nearest: the error of each product is bounded
+    by the lengths of what rounding took away (Cauchy and Schwarz), so nothing is lost. These few are then multiplied
+    in float32. The result is that of an exact search. Memory beside arguments and result does not grow with them.
 
     Args:
         queries: float32, shape (queries, dimension).
@@ -75,15 +76,11 @@ def pair_scores(queries: np.ndarray, vectors: np.ndarray, rows: np.ndarray) -> n
     Returns:
         float32, the shape of `rows`.
     """
-    import torch
-
-    if rows.size == 0:
-        return np.empty(rows.shape, dtype=np.float32)
-    bounds = torch.arange(0, rows.size + 1, rows.shape[1])
-    with torch.inference_mode():
-        left, right = (torch.from_numpy(np.ascontiguousarray(each)) for each in (queries, vectors))
-        places = torch.from_numpy(np.maximum(rows, 0).astype(np.int64).reshape(-1))
-        scores = products(left, right, bounds, places).numpy().reshape(rows.shape).copy()
+    scores = np.empty(rows.shape, dtype=np.float32)
+    step = max(1, GATHERED_FLOATS // max(1, rows.shape[1] * vectors.shape[1]))
+    for begin in range(0, len(rows), step):
+        part = rows[begin : begin + step]
+        scores[begin : begin + step] = np.matmul(vectors[part], queries[begin : begin + step, :, None])[:, :, 0]
     scores[rows < 0] = -np.inf
     return scores
 
@@ -91,7 +88,10 @@ def pair_scores(queries: np.ndarray, vectors: np.ndarray, rows: np.ndarray) -> n
 def products(
     queries: "torch.Tensor", vectors: "torch.Tensor", bounds: "torch.Tensor", rows: "torch.Tensor"
 ) -> "torch.Tensor":
-    """float32 inner products of query i with the vectors `rows[bounds[i]:bounds[i + 1]]`, one after another."""
+    """float32 inner products of query i with the vectors `rows[bounds[i]:bounds[i + 1]]`, one after another.
+
+    No row may stand twice in the part of one query.
+    """
     import torch
 
     with warnings.catch_warnings():
@@ -101,7 +101,8 @@ def products(
         shape = torch.sparse_csr_tensor(
             bounds, rows, torch.zeros(len(rows), device=queries.device), size=(len(queries), len(vectors))
         )
-        return torch.sparse.sampled_addmm(shape, queries, vectors.T, beta=0.0).values()
+        found: torch.Tensor = torch.sparse.sampled_addmm(shape, queries, vectors.T, beta=0.0).values()
+        return found
 
 
 class Passages:
@@ -155,7 +156,8 @@ def search_block(queries: "torch.Tensor", passages: Passages, k: int) -> "tuple[
 def error_bound(queries: "torch.Tensor", rough: "torch.Tensor", passages: Passages) -> "torch.Tensor":
     """How far each query's first-pass scores may be from the true ones, before they are rounded; shape (queries,)."""
     length, lost = queries.norm(dim=1), (queries - rough.float()).norm(dim=1)
-    return FLOAT_ERROR * length * passages.length + lost * passages.length + (length + lost) * passages.lost
+    error: torch.Tensor = (FLOAT_ERROR * length + lost) * passages.length + (length + lost) * passages.lost
+    return error
 
 
 def gather_candidates(
@@ -217,7 +219,7 @@ def lowest_of_interest(kth: "torch.Tensor", error: "torch.Tensor", kind: "torch.
     """
     import torch
 
-    floor = kth - 2 * error
+    floor: torch.Tensor = kth - 2 * error
     if kind is torch.bfloat16:
         # What was a little below the k-th may have been rounded down, and that one up, and now the floor up.
         floor = floor - 3 * BFLOAT_ROUNDING * floor.abs().maximum(kth.abs())
