@@ -8,7 +8,7 @@ import numpy as np
 from ragsmith.compute.device import Machine
 from ragsmith.retrieve.bm25 import BM25Index
 from ragsmith.retrieve.keys import mix, random_numbers
-from ragsmith.retrieve.top_k import pair_scores, top_k
+from ragsmith.retrieve.top_k import Searched, pair_scores
 
 MinerName = Literal["dense", "bm25", "hybrid", "random"]
 FUSION_OFFSET = 60  # the k of reciprocal rank fusion (Cormack et al., SIGIR 2009)
@@ -36,8 +36,10 @@ class Miner:
         seed: int,
         machine: Machine,
     ) -> None:
-        self.name, self.vectors, self.pool, self.seed, self.machine = name, vectors, pool, seed, machine
-        self.among = None if len(pool) == len(vectors) else pool
+        self.name, self.vectors, self.pool, self.seed = name, vectors, pool, seed
+        self.dense: Searched | None = None
+        if name in ("dense", "hybrid"):
+            self.dense = Searched(vectors, machine, None if len(pool) == len(vectors) else pool)
         self.sparse: BM25Index | None = None
         if name in ("bm25", "hybrid") and len(pool):
             self.sparse = BM25Index([str(row) for row in pool], [texts[row] for row in pool])
@@ -56,8 +58,8 @@ class Miner:
             Rows of the passages (int64, best first, -1 where there are no more) and cosines of query and passage
             (float32, there minus infinity), both of shape (queries, k).
         """
-        if self.name == "dense":
-            cosines, rows = top_k(vectors, self.vectors, k, self.machine, self.among)
+        if self.dense is not None and self.name == "dense":
+            cosines, rows = self.dense.search(vectors, k)
             return widen(rows, k, -1), widen(cosines, k, -np.inf)
         if self.name == "random":
             rows = random_rows(self.pool, keys, k, self.seed)
@@ -66,8 +68,8 @@ class Miner:
         else:
             found = self.sparse.search(texts, k)[1]
             rows = np.where(found < 0, -1, self.pool[found])
-            if self.name == "hybrid":
-                dense = top_k(vectors, self.vectors, k, self.machine, self.among)[1]
+            if self.dense is not None:
+                dense = self.dense.search(vectors, k)[1]
                 rows = fuse(widen(dense, k, -1), rows, k)
         return rows, pair_scores(vectors, self.vectors, rows)
 

@@ -40,30 +40,9 @@ def top_k(
         Scores (float32, best first; of equal ones the first searched) and rows of `vectors` (int64), both of shape
         (queries, k).
     Raises:
-        ValueError: the vectors differ in length: the queries come from another model; or k is below 1.
+        ValueError: as `Searched.search`.
     """
-    import torch
-
-    if queries.shape[1] != vectors.shape[1]:
-        raise ValueError(
-            f"The queries have {queries.shape[1]} dimensions and the index {vectors.shape[1]}: "
-            "they come from different models. Build the index again with the model that encodes the queries."
-        )
-    if k < 1:
-        raise ValueError(f"k is {k}; at least one neighbour must be asked for.")
-    k = min(k, len(vectors) if among is None else len(among))
-    scores = np.empty((len(queries), k), dtype=np.float32)
-    rows = np.empty((len(queries), k), dtype=np.int64)
-    if k == 0:
-        return scores, rows
-    with torch.inference_mode():
-        passages = Passages(vectors, among, machine)
-        for begin in range(0, len(queries), QUERY_BLOCK):
-            block = torch.from_numpy(np.ascontiguousarray(queries[begin : begin + QUERY_BLOCK])).to(machine.device)
-            found, places = search_block(block, passages, k)
-            scores[begin : begin + QUERY_BLOCK] = found.cpu().numpy()
-            rows[begin : begin + QUERY_BLOCK] = places.cpu().numpy()
-    return scores, rows if among is None else np.asarray(among, dtype=np.int64)[rows]
+    return Searched(vectors, machine, among).search(queries, k)
 
 
 def pair_scores(queries: np.ndarray, vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -105,18 +84,13 @@ def products(
         return found
 
 
-class Passages:
-    """The searched vectors, and how much the first pass may err on them.
+class Searched:
+    """Vectors that are searched several times; see `top_k` for the arguments."""
 
-    Args:
-        vectors: float32, shape (passages, dimension).
-        among: the rows that count, in this order; None for all.
-        machine: where they are multiplied, and in what.
-    """
-
-    def __init__(self, vectors: np.ndarray, among: np.ndarray | None, machine: Machine) -> None:
+    def __init__(self, vectors: np.ndarray, machine: Machine, among: np.ndarray | None = None) -> None:
         import torch
 
+        self.machine = machine
         self.vectors = torch.from_numpy(np.ascontiguousarray(vectors)).to(machine.device)
         self.among = None if among is None else torch.from_numpy(np.asarray(among, dtype=np.int64)).to(machine.device)
         self.type = torch.bfloat16 if machine.precision == "bf16" else torch.float32
@@ -128,6 +102,32 @@ class Passages:
             self.length = max(self.length, float(block.norm(dim=1).max()))
             self.lost = max(self.lost, float((block - block.to(self.type).float()).norm(dim=1).max()))
 
+    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The k nearest of each query, as `top_k` gives them.
+
+        Raises:
+            ValueError: the vectors differ in length: the queries come from another model; or k is below 1.
+        """
+        import torch
+
+        if queries.shape[1] != self.vectors.shape[1]:
+            raise ValueError(
+                f"The queries have {queries.shape[1]} dimensions and the index {self.vectors.shape[1]}: "
+                "they come from different models. Build the index again with the model that encodes the queries."
+            )
+        if k < 1:
+            raise ValueError(f"k is {k}; at least one neighbour must be asked for.")
+        k = min(k, self.count)
+        scores = np.empty((len(queries), k), dtype=np.float32)
+        rows = np.empty((len(queries), k), dtype=np.int64)
+        with torch.inference_mode():
+            for begin in range(0, len(queries) if k else 0, QUERY_BLOCK):
+                part = np.ascontiguousarray(queries[begin : begin + QUERY_BLOCK])
+                found, places = search_block(torch.from_numpy(part).to(self.machine.device), self, k)
+                scores[begin : begin + QUERY_BLOCK] = found.cpu().numpy()
+                rows[begin : begin + QUERY_BLOCK] = self.rows(places).cpu().numpy()
+        return scores, rows
+
     def block(self, begin: int) -> "torch.Tensor":
         """float32 vectors from position `begin` on."""
         end = begin + PASSAGE_BLOCK
@@ -138,7 +138,7 @@ class Passages:
         return places if self.among is None else self.among[places]
 
 
-def search_block(queries: "torch.Tensor", passages: Passages, k: int) -> "tuple[torch.Tensor, torch.Tensor]":
+def search_block(queries: "torch.Tensor", passages: Searched, k: int) -> "tuple[torch.Tensor, torch.Tensor]":
     """Exact scores and positions of the k nearest of one block of queries, both of shape (queries, k)."""
     import torch
 
@@ -153,7 +153,7 @@ def search_block(queries: "torch.Tensor", passages: Passages, k: int) -> "tuple[
     return best_of_each(exact, place, bounds, k)
 
 
-def error_bound(queries: "torch.Tensor", rough: "torch.Tensor", passages: Passages) -> "torch.Tensor":
+def error_bound(queries: "torch.Tensor", rough: "torch.Tensor", passages: Searched) -> "torch.Tensor":
     """How far each query's first-pass scores may be from the true ones, before they are rounded; shape (queries,)."""
     length, lost = queries.norm(dim=1), (queries - rough.float()).norm(dim=1)
     error: torch.Tensor = (FLOAT_ERROR * length + lost) * passages.length + (length + lost) * passages.lost
@@ -161,7 +161,7 @@ def error_bound(queries: "torch.Tensor", rough: "torch.Tensor", passages: Passag
 
 
 def gather_candidates(
-    rough: "torch.Tensor", passages: Passages, k: int, error: "torch.Tensor"
+    rough: "torch.Tensor", passages: Searched, k: int, error: "torch.Tensor"
 ) -> "tuple[torch.Tensor, torch.Tensor] | None":
     """All that may be among the k nearest: query numbers and positions, in the order of the queries.
 
@@ -284,7 +284,7 @@ def best_of_each(
     return bits.int().view(torch.float32), 0xFFFFFFFF - (kept & 0xFFFFFFFF)
 
 
-def search_all(queries: "torch.Tensor", passages: Passages, k: int) -> "tuple[torch.Tensor, torch.Tensor]":
+def search_all(queries: "torch.Tensor", passages: Searched, k: int) -> "tuple[torch.Tensor, torch.Tensor]":
     """The k nearest by float32 products with everything; of equal scores any."""
     import torch
 
