@@ -243,7 +243,7 @@ def many(seed: int = 1) -> tuple[MiningData, dict[str, str], dict[str, str]]:
 def test_it_finds_what_a_slow_loop_over_all_pairs_finds_and_the_audit_adds_up(
     settings: MiningSettings, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ragsmith.retrieve.mine.QUERY_BLOCK", block // 100)
+    monkeypatch.setattr("ragsmith.retrieve.mine.QUERIES_AT_ONCE", block // 100)
     data, document_of, section_of = many()
     mined = mine_hard_negatives(data, settings, CPU)
     ids = data.index.passage_ids

@@ -17,12 +17,12 @@ from ragsmith.retrieve.miners import Miner, MinerName, random_rows
 from ragsmith.retrieve.mining_audit import Audit
 from ragsmith.retrieve.passage_text import passage_inputs
 from ragsmith.retrieve.teacher import Teacher
-from ragsmith.retrieve.top_k import QUERY_BLOCK, pair_scores
+from ragsmith.retrieve.top_k import pair_scores
 
 logger = logging.getLogger(__name__)
 
 MINED_COLUMNS = ["query_id", "positive_ids", "negative_ids", "negative_scores", "teacher_scores"]
-CANDIDATES_AT_ONCE = 1 << 19
+QUERIES_AT_ONCE, CANDIDATES_AT_ONCE = 4096, 1 << 19
 # Drawn for a query that lacks negatives, for each one that it wants: most passages are wrong, so few are dropped.
 DRAWN_PER_NEGATIVE = 8
 
@@ -161,7 +161,7 @@ class Mining:
 
     def run(self) -> Mined:
         """Mine block by block."""
-        size = min(QUERY_BLOCK, max(256, CANDIDATES_AT_ONCE // self.settings.top_k))
+        size = min(QUERIES_AT_ONCE, max(256, CANDIDATES_AT_ONCE // self.settings.top_k))
         with progress("mining, queries", total=len(self.query_ids)) as advance:
             for begin in range(0, len(self.query_ids), size):
                 queries = np.arange(begin, min(begin + size, len(self.query_ids)))

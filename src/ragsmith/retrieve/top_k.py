@@ -1,6 +1,8 @@
 """The k nearest of many vectors for many queries: exact, with the bulk of the products in bfloat16."""
 
 import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
 # Queries and passages of one product: large enough for the processor's best rate, small enough to stay in its cache.
-QUERY_BLOCK, PASSAGE_BLOCK = 2048, 4096
+QUERY_BLOCK, PASSAGE_BLOCK = 512, 4096
 GROUP = 16  # passages that share one maximum
 FLOAT_ERROR = 1e-6  # of a sum of float32 products of unit vectors
 BFLOAT_ROUNDING = 2.0**-8  # largest relative error of a number rounded to bfloat16
@@ -73,15 +75,32 @@ def products(
     """
     import torch
 
-    with warnings.catch_warnings():
-        # "In beta" since torch 1.13; it reads each vector where it lies, four times as fast as gathering them first.
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        warnings.filterwarnings("ignore", message="Sparse invariant checks are implicitly disabled")
-        shape = torch.sparse_csr_tensor(
-            bounds, rows, torch.zeros(len(rows), device=queries.device), size=(len(queries), len(vectors))
-        )
-        found: torch.Tensor = torch.sparse.sampled_addmm(shape, queries, vectors.T, beta=0.0).values()
-        return found
+    # A sparse product reads each vector where it lies, four times as fast as gathering them first.
+    shape = torch.sparse_csr_tensor(
+        bounds, rows, torch.zeros(len(rows), device=queries.device), size=(len(queries), len(vectors))
+    )
+    found: torch.Tensor = torch.sparse.sampled_addmm(shape, queries, vectors.T, beta=0.0).values()
+    return found
+
+
+def each_block(work: Callable[[int], None], begins: range, machine: Machine) -> None:
+    """Do the work for each block of queries: on the processor one block per thread, and not all threads on one.
+
+    Threads that share a block wait for each other after each of its small steps: as long as all others together where
+    the processor is not theirs alone.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    if machine.device != "cpu" or threads == 1 or len(begins) == 1:
+        for begin in begins:
+            work(begin)
+        return
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            list(pool.map(work, begins))
+    finally:
+        torch.set_num_threads(threads)
 
 
 class Searched:
@@ -120,12 +139,19 @@ class Searched:
         k = min(k, self.count)
         scores = np.empty((len(queries), k), dtype=np.float32)
         rows = np.empty((len(queries), k), dtype=np.int64)
-        with torch.inference_mode():
-            for begin in range(0, len(queries) if k else 0, QUERY_BLOCK):
-                part = np.ascontiguousarray(queries[begin : begin + QUERY_BLOCK])
+
+        def work(begin: int) -> None:
+            part = np.ascontiguousarray(queries[begin : begin + QUERY_BLOCK])
+            with torch.inference_mode():
                 found, places = search_block(torch.from_numpy(part).to(self.machine.device), self, k)
                 scores[begin : begin + QUERY_BLOCK] = found.cpu().numpy()
                 rows[begin : begin + QUERY_BLOCK] = self.rows(places).cpu().numpy()
+
+        with warnings.catch_warnings():
+            # "In beta" since torch 1.13; `products` says why it is used.
+            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+            warnings.filterwarnings("ignore", message="Sparse invariant checks are implicitly disabled")
+            each_block(work, range(0, len(queries) if k else 0, QUERY_BLOCK), self.machine)
         return scores, rows
 
     def block(self, begin: int) -> "torch.Tensor":
