@@ -177,7 +177,8 @@ def model_faults(loader: Any, catalog: Mapping[str, Any], names: Iterable[str]) 
         if str(catalog[name].get("type")).rpartition(".")[2] != ModelSource.__name__:
             continue
         try:
-            ModelSource(spec=str(catalog[name].get("spec"))).check()
+            spec = catalog[name].get("spec")
+            ModelSource(spec=None if spec is None else str(spec)).check()
         except DatasetError as error:
             faults.append(_dataset_fault(loader, name, error))
     return faults

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from kedro.io import DataCatalog, DatasetError
 
+from ragsmith.datasets import ModelSource
+
 pytest.importorskip("ragsmith.retrieve.models")
 
 
@@ -48,3 +50,10 @@ def test_truncated_or_unknown_model_is_an_error_before_the_run(model, tmp_path):
 def test_model_is_never_written(model):
     with pytest.raises(DatasetError, match="never written"):
         source(str(model)).save(model)
+
+
+def test_where_no_model_is_named_there_is_none_and_that_is_known(tmp_path):
+    none = ModelSource(spec=None)
+    none.check()
+    assert none.load() is None and none.content_hash() is not None
+    assert none.content_hash() != ModelSource(spec="random:bert-2x64").content_hash()

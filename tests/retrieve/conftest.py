@@ -6,7 +6,7 @@ import pytest
 
 from ragsmith.compute.device import Machine
 from ragsmith.retrieve.encoder import Encoder
-from ragsmith.retrieve.models import resolve_model
+from ragsmith.retrieve.models import packaged_model, resolve_model
 
 CPU = Machine("cpu", "fp32")
 
@@ -19,6 +19,32 @@ def tiny_model() -> Path:
 @pytest.fixture(scope="session")
 def tiny_encoder(tiny_model: Path) -> Encoder:
     return Encoder.load(tiny_model, CPU)
+
+
+@pytest.fixture(scope="session")
+def tiny_reranker(tmp_path_factory: pytest.TempPathFactory, own_cache: None) -> Path:
+    """A folder with an untrained cross-encoder whose scores are far apart."""
+    import torch
+    from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+
+    folder = tmp_path_factory.mktemp("models") / "reranker"
+    tokenizer = AutoTokenizer.from_pretrained(packaged_model("all-MiniLM-L6-v2"))
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=128,
+        max_position_embeddings=128,
+        num_labels=1,
+        initializer_range=0.4,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        BertForSequenceClassification(config).save_pretrained(folder)
+    tokenizer.model_max_length = 128
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,18 @@
+import json
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from ragsmith.compute.device import Machine
 from ragsmith.retrieve.index import DenseIndex
-from ragsmith.retrieve.mine import MINED_COLUMNS, MiningSettings, mine_hard_negatives
+from ragsmith.retrieve.margins import Margins
+from ragsmith.retrieve.mine import MINED_COLUMNS, Mined, MiningData, MiningSettings, mine_hard_negatives
+from ragsmith.retrieve.mining_audit import SAMPLE_COLUMNS, score_figure
+from ragsmith.retrieve.teacher import Teacher
+
+CPU = Machine("cpu", "fp32")
 
 
 def unit(rows: int, dimension: int, seed: int) -> np.ndarray:
@@ -18,22 +25,32 @@ def mine(
     documents: dict[str, str],
     right: list[str],
     allowed: set[str] | None = None,
+    texts: dict[str, str] | None = None,
     **settings: Any,
-) -> tuple[pd.DataFrame, dict[str, Any]]:
+) -> Mined:
     """Mine for one query at (1, 0), with passages of the given cosines to it."""
     values = np.asarray(list(cosines.values()), dtype=np.float32)
-    index = DenseIndex(list(cosines), np.stack([values, np.sqrt(1 - values**2)], axis=1))
     passages = pd.DataFrame({"passage_id": list(cosines), "document_id": [documents[name] for name in cosines]})
     passages["title"] = passages["passage_id"].str.removesuffix(" again")  # another piece of that section
-    return mine_hard_negatives(
-        ["q"],
+    passages["text"] = [(texts or {}).get(name, f"{name} {name}") for name in cosines]
+    data = MiningData(
+        pd.DataFrame({"query_id": ["q"], "text": ["what is it"]}),
         np.asarray([[1, 0]], dtype=np.float32),
         {"q": right},
-        index,
+        DenseIndex(list(cosines), np.stack([values, np.sqrt(1 - values**2)], axis=1)),
         passages,
-        allowed if allowed is not None else set(documents.values()),
-        MiningSettings(**settings),
+        allowed,
     )
+    margins = {name: settings.pop(name) for name in list(settings) if name in Margins.__dataclass_fields__}
+    return mine_hard_negatives(data, MiningSettings(margins=Margins(**margins), **settings), CPU)
+
+
+def negatives(mined: Mined) -> list[str]:
+    return mined.table["negative_ids"][0]
+
+
+def dropped(mined: Mined) -> dict[str, int]:
+    return {reason: count for reason, count in mined.report["dropped"].items() if count}
 
 
 COSINES = {
@@ -49,33 +66,29 @@ COSINES = {
 }
 DOCUMENTS = {name: name for name in COSINES} | {"sibling": "right", "right again": "right"}
 # Below .76 = .95 × .8 only `far` and `tail` may be taken: one shares the section, one the document, `held` is of dev.
-ALLOWED = set(DOCUMENTS.values()) - {"held"}
+POOL = set(COSINES) - {"held"}
 
 
 def test_a_case_worked_by_hand() -> None:
-    mined, audit = mine(COSINES, DOCUMENTS, ["right"], ALLOWED, num_negatives=1, top_k=100)
-    assert mined.columns.tolist() == MINED_COLUMNS
-    assert mined.iloc[0].to_dict() | {"negative_scores": None} == {
-        "query_id": "q",
-        "positive_ids": ["right"],
-        "negative_ids": ["far"],
-        "negative_scores": None,
-        "teacher_scores": [],
-    }
-    assert mined["negative_scores"][0] == pytest.approx([0.5], abs=1e-6)
-    assert audit["dropped"] == {
+    mined = mine(COSINES, DOCUMENTS, ["right"], POOL, num_negatives=1, top_k=100)
+    assert mined.table.columns.tolist() == MINED_COLUMNS
+    row = mined.table.iloc[0].to_dict()
+    assert row.pop("negative_scores") == pytest.approx([0.5], abs=1e-6)
+    assert row == {"query_id": "q", "positive_ids": ["right"], "negative_ids": ["far"], "teacher_scores": []}
+    assert dropped(mined) == {
         "positive": 1,
         "same_section": 1,
         "same_document": 1,
-        "not_in_training_documents": 1,
         "above_margin": 3,
         "not_needed": 1,
     }
-    assert (audit["queries"], audit["mined"], audit["without_negative"], audit["starved"]) == (1, 1, 0, 0)
+    report = mined.report
+    assert (report["queries"], report["mined"], report["without_negative"], report["starved"]) == (1, 1, 0, 0)
+    assert report["pool"] == {"passages": 8, "of": 9} and report["looked_at"] == 8 == sum(dropped(mined).values()) + 1
 
 
 @pytest.mark.parametrize(
-    ("num_negatives", "negatives", "relaxed"),
+    ("num_negatives", "expected", "relaxed"),
     [
         (2, ["far", "tail"], {"0.02": 0, "0.0": 0}),
         (3, ["near", "far", "tail"], {"0.02": 1, "0.0": 0}),  # .77 is below .98 × .8
@@ -84,81 +97,249 @@ def test_a_case_worked_by_hand() -> None:
     ],
 )
 def test_a_query_that_starves_takes_the_first_margin_that_suffices(
-    num_negatives: int, negatives: list[str], relaxed: dict[str, int]
+    num_negatives: int, expected: list[str], relaxed: dict[str, int]
 ) -> None:
-    mined, audit = mine(COSINES, DOCUMENTS, ["right"], ALLOWED, num_negatives=num_negatives)
-    assert mined["negative_ids"][0] == negatives
-    assert audit["relaxed_to_margin"] == relaxed
-    assert audit["starved"] == int(num_negatives > 2)
+    mined = mine(COSINES, DOCUMENTS, ["right"], POOL, num_negatives=num_negatives)
+    assert negatives(mined) == expected
+    assert mined.report["relaxed_to_margin"] == relaxed
+    assert mined.report["starved"] == int(num_negatives > 2)
 
 
 def test_a_relaxed_margin_that_is_stricter_takes_nothing_away() -> None:
-    mined, _ = mine(COSINES, DOCUMENTS, ["right"], relative_margin=0.0, relaxed_margins=(0.5,), num_negatives=50)
-    assert "tight" in mined["negative_ids"][0]
+    mined = mine(COSINES, DOCUMENTS, ["right"], relative=0.0, relaxed=(0.5,), num_negatives=50)
+    assert "tight" in negatives(mined)
 
 
 def test_the_same_document_is_searched_when_asked_but_not_the_same_section() -> None:
-    mined, audit = mine(COSINES, DOCUMENTS, ["right"], exclude_same_document=False, num_negatives=1)
-    assert mined["negative_ids"][0] == ["sibling"] and audit["dropped"]["same_document"] == 0
+    mined = mine(COSINES, DOCUMENTS, ["right"], exclude_same_document=False, num_negatives=1)
+    assert negatives(mined) == ["sibling"] and "same_document" not in dropped(mined)
 
 
 def test_the_weakest_of_several_positives_sets_the_margin() -> None:
-    mined, audit = mine(COSINES, DOCUMENTS, ["right", "far"], num_negatives=1)
-    assert mined["negative_ids"][0] == ["tail"] and audit["dropped"]["positive"] == 2
+    mined = mine(COSINES, DOCUMENTS, ["right", "far"], num_negatives=1)
+    assert negatives(mined) == ["tail"] and dropped(mined)["positive"] == 2
 
 
 def test_a_positive_below_zero_still_leaves_room_below_it() -> None:
     cosines = {"right": -0.5, "just below": -0.51, "below": -0.6}
-    mined, _ = mine(cosines, {name: name for name in cosines}, ["right"], num_negatives=1, relaxed_margins=())
-    assert mined["negative_ids"][0] == ["below"]
-
-
-def test_no_negative_at_all_is_an_error_that_names_the_parameters() -> None:
-    with pytest.raises(ValueError, match=r"None of 1 queries keeps a negative\. Raise top_k"):
-        mine({"above": 0.9, "right": 0.5}, {"above": "a", "right": "r"}, ["right"])
+    mined = mine(cosines, {name: name for name in cosines}, ["right"], num_negatives=1, relaxed=())
+    assert negatives(mined) == ["below"]
 
 
 @pytest.mark.parametrize(
-    "settings", [MiningSettings(40, 4, 0.5, (0.3, 0.0)), MiningSettings(60, 3, 0.3, (0.1,), False)]
+    ("limit", "expected", "reason"),
+    [
+        ({"absolute": 0.25}, ["far", "tail"], "above_absolute_margin"),
+        ({"highest": 0.4}, ["tail"], "above_max_score"),
+        ({"lowest": 0.65}, ["tight", "near"], "below_min_score"),
+    ],
 )
-def test_it_finds_what_a_slow_loop_over_all_pairs_finds_and_the_audit_adds_up(settings: MiningSettings) -> None:
+def test_limits_on_the_score_drop_what_is_beyond_them_and_are_never_relaxed(
+    limit: dict[str, float], expected: list[str], reason: str
+) -> None:
+    mined = mine(COSINES, DOCUMENTS, ["right"], POOL, relative=0.0, relaxed=(), **limit)
+    assert negatives(mined) == expected and dropped(mined)[reason] > 0
+
+
+def test_without_a_relative_margin_what_scores_above_the_positive_may_be_kept() -> None:
+    assert negatives(mine(COSINES, DOCUMENTS, ["right"], POOL, relative=None, num_negatives=1)) == ["above"]
+
+
+def test_ranks_are_zero_based_of_the_ranking_and_the_last_is_left_out() -> None:
+    mined = mine(COSINES, DOCUMENTS, ["right"], relative=None, exclude_same_document=False, skip_top=3, top_k=7)
+    assert negatives(mined) == ["near", "sibling", "held"] and mined.report["looked_at"] == 7
+    assert dropped(mined) == {"skipped_rank": 3, "same_section": 1}
+
+
+LONG = "the quick brown fox jumps over the lazy dog and runs far away from all the hounds of the old village"
+COPY = LONG + " tonight"
+
+
+def test_copies_of_the_answer_and_of_the_question_are_no_negatives() -> None:
+    texts = {"right": LONG, "far": COPY, "tail": LONG, "near": "what is it"}
+    kept = negatives(mine(COSINES, DOCUMENTS, ["right"], POOL, texts, relative=None, num_negatives=9))
+    assert kept == ["above", "tight"]
+    mined = mine(COSINES, DOCUMENTS, ["right"], POOL, texts, relative=None, num_negatives=9, near_duplicate=None)
+    assert negatives(mined) == ["above", "tight", "far"] and dropped(mined)["same_text"] == 2
+
+
+def test_no_negative_at_all_is_an_error_that_gives_the_reasons_and_names_the_parameters() -> None:
+    with pytest.raises(ValueError, match=r"None of 1 queries .* 'above_margin': 1.*Raise top_k"):
+        mine({"above": 0.9, "right": 0.5}, {"above": "a", "right": "r"}, ["right"])
+
+
+def test_queries_without_positives_and_positives_without_a_vector_are_named() -> None:
+    with pytest.raises(ValueError, match="1 queries have no positive passage, such as q"):
+        mine(COSINES, DOCUMENTS, [])
+    with pytest.raises(ValueError, match="does not hold the positive passage gone"):
+        mine(COSINES, DOCUMENTS, ["gone"])
+
+
+def test_a_query_with_too_few_keeps_them_or_is_left_out_or_gets_random_ones_that_pass_the_same_tests() -> None:
+    """Below .55 are `far` and `tail`; the window ends before both, or between them."""
+    more: dict[str, Any] = {"relaxed": (), "highest": 0.55, "num_negatives": 2, "top_k": 7}
+    fewer = mine(COSINES, DOCUMENTS, ["right"], POOL, **more)
+    assert negatives(fewer) == ["far"] and fewer.report["with_fewer"] == 1
+    filled = mine(COSINES, DOCUMENTS, ["right"], POOL, too_few="backfill_random", **more)
+    assert negatives(filled) == ["far", "tail"] and filled.report["backfilled"] == 1
+    filled = mine(COSINES, DOCUMENTS, ["right"], POOL, too_few="backfill_random", **more | {"top_k": 3})
+    assert sorted(negatives(filled)) == ["far", "tail"] and filled.report["backfilled"] == 2
+    left_out = mine(COSINES, DOCUMENTS, ["right"], POOL, too_few="drop", **more)
+    assert left_out.table.empty and left_out.report["left_out"] == 1 and left_out.report["queries"] == 1
+
+
+@pytest.mark.parametrize("miner", ["dense", "bm25", "hybrid", "random"])
+@pytest.mark.parametrize("select", ["top", "random"])
+@pytest.mark.parametrize("too_few", ["keep_fewer", "backfill_random", "drop"])
+def test_a_corpus_smaller_than_the_window_gives_no_positive_no_double_and_no_error(
+    miner: Any, select: Any, too_few: Any
+) -> None:
+    cosines = {"right": 0.9, "what": 0.5, "it": 0.2}
+    mined = mine(
+        cosines,
+        {name: name for name in cosines},
+        ["right"],
+        miner=miner,
+        select=select,
+        too_few=too_few,
+        num_negatives=15,
+        top_k=200,
+    )
+    if too_few == "drop":
+        assert mined.table.empty
+    else:
+        expected = {"what", "it"}
+        assert sorted(negatives(mined)) == sorted(expected)
+
+
+def many(seed: int = 1) -> tuple[MiningData, dict[str, str], dict[str, str]]:
+    """60 passages, 15 queries; documents and sections by passage."""
     ids = [f"p{number}" for number in range(60)]
     document_of = {passage_id: f"d{number // 4}" for number, passage_id in enumerate(ids)}
     section_of = {passage_id: f"s{number // 2}" for number, passage_id in enumerate(ids)}
-    allowed = {f"d{number}" for number in range(12)}
-    vectors, queries = unit(60, 4, seed=1), unit(15, 4, seed=2)
     positives = {f"q{number}": ids[number : number + 1 + number % 2] for number in range(15)}
-    mined, audit = mine_hard_negatives(
-        list(positives),
-        queries,
-        positives,
-        DenseIndex(ids, vectors),
-        pd.DataFrame(
-            {"passage_id": ids, "document_id": list(document_of.values()), "title": list(section_of.values())}
-        ),
-        allowed,
-        settings,
+    passages = pd.DataFrame(
+        {
+            "passage_id": ids,
+            "document_id": list(document_of.values()),
+            "title": list(section_of.values()),
+            "text": [f"text of {passage_id} alone" for passage_id in ids],
+        }
     )
+    queries = pd.DataFrame({"query_id": list(positives), "text": [f"alone p{number}" for number in range(15)]})
+    pool = {passage_id for passage_id in ids if int(document_of[passage_id][1:]) < 12}
+    index = DenseIndex(ids, unit(60, 4, seed))
+    return MiningData(queries, unit(15, 4, seed=2), positives, index, passages, pool), document_of, section_of
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        MiningSettings(top_k=40, margins=Margins(0.5, (0.3, 0.0))),
+        MiningSettings(top_k=45, num_negatives=3, margins=Margins(0.3, (0.1,)), exclude_same_document=False),
+    ],
+)
+@pytest.mark.parametrize("block", [1 << 19, 400])
+def test_it_finds_what_a_slow_loop_over_all_pairs_finds_and_the_audit_adds_up(
+    settings: MiningSettings, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ragsmith.retrieve.mine.QUERIES_AT_ONCE", block // 100)
+    data, document_of, section_of = many()
+    mined = mine_hard_negatives(data, settings, CPU)
+    ids = data.index.passage_ids
     expected = {}
-    for query, (query_id, right) in zip(queries, positives.items(), strict=True):
-        score = {passage_id: float(query @ vector) for passage_id, vector in zip(ids, vectors, strict=True)}
-        nearest = sorted(ids, key=lambda passage_id: -score[passage_id])[: settings.top_k]
+    for query, (query_id, right) in zip(data.vectors, data.positives.items(), strict=True):
+        score = {passage_id: float(query @ vector) for passage_id, vector in zip(ids, data.index.vectors, strict=True)}
+        nearest = sorted(data.pool or (), key=lambda passage_id: -score[passage_id])[: settings.top_k]
         own = {document_of[passage_id] for passage_id in right}
-        same = {section_of[passage_id] for passage_id in right}
+        same = {(document_of[passage_id], section_of[passage_id]) for passage_id in right}
         fits = [
             name
             for name in nearest
-            if section_of[name] not in same
-            and document_of[name] in allowed
+            if name not in right
+            and (document_of[name], section_of[name]) not in same
             and not (settings.exclude_same_document and document_of[name] in own)
         ]
         weakest = min(score[name] for name in right)
-        for margin in (settings.relative_margin, *settings.relaxed_margins):
+        for margin in (settings.margins.relative, *settings.margins.relaxed):
             kept = [name for name in fits if score[name] <= weakest - margin * abs(weakest)][: settings.num_negatives]
             if len(kept) == settings.num_negatives:
                 break
         expected[query_id] = kept
-    assert dict(zip(mined["query_id"], mined["negative_ids"], strict=True)) == expected
-    assert 0 < audit["mined"] < 15 and audit["mined"] + audit["without_negative"] == 15
-    assert audit["starved"] >= sum(audit["relaxed_to_margin"].values()) > 0
-    assert sum(audit["dropped"].values()) + audit["negatives"] == 15 * settings.top_k
+    assert dict(zip(mined.table["query_id"], mined.table["negative_ids"], strict=True)) == expected
+    report = mined.report
+    assert 0 < report["mined"] < 15 and report["mined"] + report["without_negative"] == 15
+    assert report["starved"] >= sum(report["relaxed_to_margin"].values()) > 0
+    assert report["looked_at"] == 15 * settings.top_k == sum(report["dropped"].values()) + report["kept"]
+    assert report["kept"] == report["negatives"]
+
+
+def test_drawn_negatives_depend_on_the_seed_and_on_nothing_else() -> None:
+    data, _, _ = many()
+
+    def drawn(seed: int, order: slice) -> dict[str, list[str]]:
+        part = MiningData(
+            data.queries.iloc[order], data.vectors[order], data.positives, data.index, data.passages, data.pool
+        )
+        settings = MiningSettings(select="random", margins=Margins(0.0), seed=seed)
+        found = mine_hard_negatives(part, settings, CPU).table
+        return dict(zip(found["query_id"], found["negative_ids"], strict=True))
+
+    everything = drawn(0, slice(None))
+    assert drawn(0, slice(3, 9)).items() <= everything.items()
+    assert drawn(0, slice(None, None, -1)) == everything
+    assert drawn(1, slice(None)) != everything
+    top = mine_hard_negatives(data, MiningSettings(margins=Margins(0.0)), CPU).table
+    assert everything != dict(zip(top["query_id"], top["negative_ids"], strict=True))
+
+
+def test_what_random_mining_finds_is_filled_up_from_the_pool_alone_and_no_test_is_left_out() -> None:
+    data, document_of, _ = many()
+    settings = MiningSettings(top_k=3, num_negatives=6, too_few="backfill_random", margins=Margins(0.05, ()))
+    mined = mine_hard_negatives(data, settings, CPU)
+    assert mined.report["backfilled"] > 0
+    row_of = {passage_id: row for row, passage_id in enumerate(data.index.passage_ids)}
+    for number, row in enumerate(mined.table.itertuples()):
+        assert set(row.negative_ids) <= (data.pool or set()) and len(set(row.negative_ids)) == len(row.negative_ids)
+        own = {document_of[passage_id] for passage_id in row.positive_ids}
+        assert not own & {document_of[passage_id] for passage_id in row.negative_ids}
+        weakest = min(float(data.vectors[number] @ data.index.vectors[row_of[name]]) for name in row.positive_ids)
+        assert all(score <= weakest - 0.05 * abs(weakest) + 1e-6 for score in row.negative_scores)
+
+
+def test_a_teacher_judges_in_the_place_of_the_cosine_and_its_scores_stand_beside_the_ids(tiny_reranker) -> None:
+    from sentence_transformers import CrossEncoder
+
+    data, _, _ = many()
+    settings = MiningSettings(top_k=30, margins=Margins(0.0, ()), rerank_k=12, num_negatives=3)
+    mined = mine_hard_negatives(data, settings, CPU, Teacher.load(tiny_reranker, CPU))
+    assert mined.report["judged_by"] == "teacher" and mined.report["dropped"]["not_rescored"] > 0
+    model = CrossEncoder(str(tiny_reranker), device="cpu")
+    text_of = dict(
+        zip(data.passages["passage_id"], data.passages["title"] + "\n" + data.passages["text"], strict=True)
+    )
+    some = 0
+    for row, text in zip(mined.table.itertuples(), data.queries["text"], strict=True):
+        pairs = [(text, text_of[name]) for name in [*row.positive_ids, *row.negative_ids]]
+        assert row.teacher_scores == pytest.approx(model.predict(pairs, show_progress_bar=False).tolist(), abs=1e-4)
+        right, wrong = row.teacher_scores[: len(row.positive_ids)], row.teacher_scores[len(row.positive_ids) :]
+        assert wrong == sorted(wrong, reverse=True) and all(score <= min(right) for score in wrong)
+        some += len(wrong)
+    assert some > 10
+
+
+def test_the_audit_shows_every_candidate_of_some_queries_with_its_reason_and_a_figure() -> None:
+    data, _, _ = many()
+    mined = mine_hard_negatives(data, MiningSettings(top_k=40, audit_queries=4, margins=Margins(0.3)), CPU)
+    samples = mined.samples
+    assert samples.columns.tolist() == SAMPLE_COLUMNS and samples["query_id"].nunique() == 4 and len(samples) == 160
+    kept = samples[samples["action"] == "kept"].groupby("query_id")["passage_id"].agg(list)
+    found = mined.table.set_index("query_id")["negative_ids"]
+    assert all(found[query_id] == passages for query_id, passages in kept.items())
+    assert set(samples.loc[samples["action"] == "dropped", "reason"]) <= set(mined.report["dropped"])
+    histogram = mined.report["histogram"]
+    assert sum(histogram["positives"]) == sum(map(len, data.positives.values()))
+    assert sum(histogram["kept"]) == mined.report["kept"]
+    figure = json.loads(score_figure(mined.report).to_json())
+    assert [trace["name"].split()[0] for trace in figure["data"]] == ["positives", "kept", "dropped"]
+    assert json.loads(json.dumps(mined.report)) == mined.report

@@ -5,9 +5,13 @@ from typing import Any, Never
 
 from kedro.io import AbstractDataset, DatasetError
 
+from ragsmith.store import hash_json
 
-class ModelSource(AbstractDataset[Never, Path]):
+
+class ModelSource(AbstractDataset[Never, Path | None]):
     """A model by its name: an installed package, a folder, a hub model. Loading gives the folder that holds it.
+
+    Where no model is named, loading gives None: for a model that a step can do without.
 
     Example of a catalog entry:
     ```yaml
@@ -17,22 +21,24 @@ class ModelSource(AbstractDataset[Never, Path]):
     ```
     """
 
-    def __init__(self, *, spec: str, metadata: dict[str, Any] | None = None) -> None:
+    def __init__(self, *, spec: str | None, metadata: dict[str, Any] | None = None) -> None:
         """Name the model.
 
         Args:
-            spec: as `ragsmith.retrieve.models.resolve_model` takes it.
+            spec: as `ragsmith.retrieve.models.resolve_model` takes it; None for no model.
             metadata: for kedro-viz and other plugins; not used here.
         """
         self._spec = spec
         self.metadata = metadata
 
-    def load(self) -> Path:
-        """The model's folder, checked.
+    def load(self) -> Path | None:
+        """The model's folder, checked; None where no model is named.
 
         Raises:
             DatasetError: there is no such model, or it is truncated, altered or of an unsafe format.
         """
+        if self._spec is None:
+            return None
         from ragsmith.retrieve.models import resolve_model
 
         try:
@@ -49,7 +55,9 @@ class ModelSource(AbstractDataset[Never, Path]):
         self.load()
 
     def content_hash(self) -> str | None:
-        """Hash of the model's files; None when it cannot be used."""
+        """Hash of the model's files, or of there being none; None when it cannot be used."""
+        if self._spec is None:
+            return hash_json("absent")
         from ragsmith.retrieve.models import model_hash
 
         try:

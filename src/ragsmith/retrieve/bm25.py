@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from ragsmith.retrieve.index import run_table
@@ -46,6 +47,30 @@ class BM25Index:
         logging.getLogger("bm25s").setLevel(logging.WARNING)  # it sets itself to DEBUG
         self._scorer = bm25s.BM25(k1=self.k1, b=self.b)
         self._scorer.index([words(text) or [""] for text in self.texts], show_progress=False)
+
+    def search(self, queries: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The k best passages of each query, of equal ones the first; none that shares no word with it.
+
+        Returns:
+            Scores (float32, best first, minus infinity where there is no more) and numbers of passages (int64, there
+            -1), both of shape (queries, k).
+        """
+        scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
+        rows = np.full((len(queries), k), -1, dtype=np.int64)
+        for position, query in enumerate(queries):
+            known = [word for word in words(query) if word in self._scorer.vocab_dict]
+            if not known:
+                continue
+            of_all = self._scorer.get_scores(known)
+            if k < len(of_all):
+                # All that score like the last one compete for its place: which of them wins is no chance.
+                floor = max(np.partition(of_all, -k)[-k], np.nextafter(np.float32(0), np.float32(1)))
+                found = np.flatnonzero(of_all >= floor)
+            else:
+                found = np.flatnonzero(of_all > 0)
+            found = found[np.argsort(-of_all[found], kind="stable")[:k]]
+            scores[position, : len(found)], rows[position, : len(found)] = of_all[found], found
+        return scores, rows
 
     def run(self, query_ids: Sequence[str], queries: Sequence[str], k: int) -> pd.DataFrame:
         """The k best passages of each query: query_id, passage_id, score, rank; none that shares no word with it."""

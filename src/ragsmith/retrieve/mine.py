@@ -1,152 +1,363 @@
 """Hard negatives: passages that look right for a query and are not its answer."""
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
+from ragsmith.compute.device import Machine
+from ragsmith.compute.progress import progress
+from ragsmith.retrieve.exclusions import ABSENT, CODE, Block, Exclusions
 from ragsmith.retrieve.index import DenseIndex
+from ragsmith.retrieve.keys import random_numbers, text_keys
+from ragsmith.retrieve.margins import Margins
+from ragsmith.retrieve.miners import Miner, MinerName, random_rows
+from ragsmith.retrieve.mining_audit import Audit
+from ragsmith.retrieve.passage_text import passage_inputs
+from ragsmith.retrieve.teacher import Teacher
+from ragsmith.retrieve.top_k import pair_scores
+
+logger = logging.getLogger(__name__)
 
 MINED_COLUMNS = ["query_id", "positive_ids", "negative_ids", "negative_scores", "teacher_scores"]
+QUERIES_AT_ONCE, CANDIDATES_AT_ONCE = 4096, 1 << 19
+# Drawn for a query that lacks negatives, for each one that it wants: most passages are wrong, so few are dropped.
+DRAWN_PER_NEGATIVE = 8
 
 
 @dataclass(frozen=True)
 class MiningSettings:
-    """Which neighbours of a query become its negatives.
+    """Which passages become the negatives of a query.
 
     Attributes:
-        top_k: neighbours looked at.
-        num_negatives: kept per query, the nearest first.
-        relative_margin: a neighbour that scores above (1 - margin) times the positive may well be right: it is dropped
-            (the 95 % rule of NV-Retriever, Moreira et al. 2024).
-        relaxed_margins: tried in turn for queries that starve, that is, keep fewer than num_negatives.
-        exclude_same_document: neighbours in a positive's document are dropped: often they answer too. Where a document
+        miner: ranks the candidates.
+        skip_top, top_k: the candidates are the ranks from skip_top (0 is the best) up to, and without, top_k.
+        num_negatives: kept per query.
+        select: `top` keeps the hardest, `random` draws among all that may be kept.
+        margins: what may be kept, by score.
+        exclude_same_document: candidates in a positive's document are dropped: often they answer too. Where a document
             is a reference of many objects, its other sections are the very ones to be told apart: set it to false.
             Other pieces of a positive's own section are dropped in any case.
+        near_duplicate: candidates of at least this Jaccard similarity to a positive are dropped; None drops equal
+            texts only.
+        rerank_k: how many candidates per query a teacher scores; the others are dropped.
+        too_few: what becomes of a query with fewer negatives than wanted: `keep_fewer` keeps it, `backfill_random`
+            adds random passages that pass the same tests, `drop` leaves it out.
+        audit_queries: queries of which all candidates are shown.
+        seed: of chance.
     """
 
+    miner: MinerName = "dense"
+    skip_top: int = 0
     top_k: int = 100
     num_negatives: int = 4
-    relative_margin: float = 0.05
-    relaxed_margins: tuple[float, ...] = (0.02, 0.0)
+    select: Literal["top", "random"] = "top"
+    margins: Margins = field(default_factory=Margins)
     exclude_same_document: bool = True
+    near_duplicate: float | None = 0.9
+    rerank_k: int = 20
+    too_few: Literal["keep_fewer", "backfill_random", "drop"] = "keep_fewer"
+    audit_queries: int = 50
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class MiningData:
+    """What is mined.
+
+    Attributes:
+        queries: query_id, text.
+        vectors: of the queries, float32 unit vectors, shape (queries, dimension), of the model that made `index`.
+        positives: passage ids per query id; every query has at least one.
+        index: holds every passage of `passages`.
+        passages: passage_id, document_id, title, text.
+        pool: ids of the passages that may become negatives; None for all. Training must not touch dev or test
+            documents.
+    """
+
+    queries: pd.DataFrame
+    vectors: np.ndarray
+    positives: dict[str, list[str]]
+    index: DenseIndex
+    passages: pd.DataFrame
+    pool: set[str] | None = None
+
+
+@dataclass(frozen=True)
+class Mined:
+    """What mining found.
+
+    Attributes:
+        table: query_id, positive_ids, negative_ids, negative_scores (cosines), teacher_scores (of the positives, then
+            of the negatives; empty without a teacher); one row per query that was not left out.
+        report: counts, reasons, histogram; plain JSON.
+        samples: the candidates of some queries; see `Audit.table`.
+    """
+
+    table: pd.DataFrame
+    report: dict[str, Any]
+    samples: pd.DataFrame
 
 
 def mine_hard_negatives(
-    query_ids: list[str],
-    query_vectors: np.ndarray,
-    positives: dict[str, list[str]],
-    index: DenseIndex,
-    passages: pd.DataFrame,
-    allowed_documents: set[str],
-    settings: MiningSettings,
-) -> tuple[pd.DataFrame, dict[str, object]]:
-    """The nearest passages of each query that are not, and hardly can be, answers to it.
+    data: MiningData, settings: MiningSettings, machine: Machine, teacher: Teacher | None = None
+) -> Mined:
+    """The hardest passages for each query that are not, and hardly can be, answers to it.
+
+    Queries for which nothing is far enough below the positive are the hardest: unless `too_few` says otherwise they
+    keep fewer negatives, or none, and train on those of their batch.
 
     Args:
-        query_ids: one per row of `query_vectors`.
-        query_vectors: float32 unit vectors, shape (queries, dimension), of the model that made `index`.
-        positives: passage ids per query id; every query has at least one.
-        index: holds every passage of `passages`.
-        passages: passage_id, document_id, title.
-        allowed_documents: negatives come from these alone: training must not touch dev or test documents.
-        settings: see `MiningSettings`.
-    Returns:
-        query_id, positive_ids, negative_ids, negative_scores (cosines), teacher_scores (empty: no teacher); one row
-        per query. Those for which nothing is far enough below the positive are the hardest: they train on the
-        negatives of their batch alone. And the audit: how many neighbours were dropped and why (with the negatives
-        they add up to all that were looked at), how many queries starved, took a relaxed margin, have no negative.
+        data, settings: see there.
+        machine: where vectors are compared.
+        teacher: judges candidates in the place of the cosine.
     Raises:
-        ValueError: no query keeps a negative.
+        ValueError: no query keeps a negative; a query without positives; a positive that the index does not hold.
     """
-    document_of = dict(zip(passages["passage_id"], passages["document_id"], strict=True))
-    section_of = dict(
-        zip(passages["passage_id"], zip(passages["document_id"], passages["title"], strict=True), strict=True)
-    )
-    row_of = {passage_id: row for row, passage_id in enumerate(index.passage_ids)}
-    dropped = {
-        "positive": 0,
-        "same_section": 0,
-        "same_document": 0,
-        "not_in_training_documents": 0,
-        "above_margin": 0,
-        "not_needed": 0,
-    }
-    relaxed = dict.fromkeys((str(margin) for margin in settings.relaxed_margins), 0)
-    rows: list[dict[str, object]] = []
-    starved = 0
-    scores, neighbours = index.search(query_vectors, settings.top_k)
-    for position, query_id in enumerate(query_ids):
-        right = positives[query_id]
-        documents = {document_of[passage_id] for passage_id in right}
-        sections = {section_of[passage_id] for passage_id in right}
+    return Mining(data, settings, machine, teacher).run()
+
+
+@dataclass
+class Negatives:
+    """Negatives of one block of queries: the query's number, row, cosine and teacher's score (NaN without) of each."""
+
+    query: np.ndarray
+    row: np.ndarray
+    cosine: np.ndarray
+    score: np.ndarray
+
+
+class Mining:
+    """One run of `mine_hard_negatives`, which see for the arguments."""
+
+    def __init__(
+        self, data: MiningData, settings: MiningSettings, machine: Machine, teacher: Teacher | None = None
+    ) -> None:
+        self.settings, self.teacher = settings, teacher
+        self.query_ids, self.texts = data.queries["query_id"].tolist(), data.queries["text"].tolist()
+        self.query_vectors, self.vectors = data.vectors, data.index.vectors
+        passages = data.passages.set_index("passage_id").loc[data.index.passage_ids]
+        self.passage_ids = np.asarray(data.index.passage_ids, dtype=object)
+        self.inputs = passage_inputs(passages) if teacher or settings.miner in ("bm25", "hybrid") else []
+        self.positives, self.bounds = positive_rows(self.query_ids, data.positives, data.index.passage_ids)
+        in_pool = range(len(passages)) if data.pool is None else np.flatnonzero(passages.index.isin(list(data.pool)))
+        self.pool = np.asarray(in_pool, dtype=np.int64)
+        self.keys = text_keys(self.query_ids)
+        self.exclusions = Exclusions(passages, self.texts, settings.exclude_same_document, settings.near_duplicate)
+        self.miner = Miner(settings.miner, self.vectors, self.pool, self.inputs, settings.seed, machine)
+        self.audit = Audit(
+            np.asarray(self.query_ids, dtype=object),
+            self.passage_ids,
+            self.keys,
+            settings.audit_queries,
+            settings.seed,
+        )
+        self.starved, self.backfilled = 0, 0
+        self.relaxed = dict.fromkeys(settings.margins.relaxed, 0)
+        self.negatives: list[Negatives] = []
+        self.positive_scores: list[np.ndarray] = []
+
+    def run(self) -> Mined:
+        """Mine block by block."""
+        size = min(QUERIES_AT_ONCE, max(256, CANDIDATES_AT_ONCE // self.settings.top_k))
+        with progress("mining, queries", total=len(self.query_ids)) as advance:
+            for begin in range(0, len(self.query_ids), size):
+                queries = np.arange(begin, min(begin + size, len(self.query_ids)))
+                self.mine(queries)
+                advance(len(queries))
+        table = self.table()
+        if not self.audit.counts[CODE["kept"]] and not self.backfilled:
+            raise ValueError(
+                f"None of {len(self.query_ids)} queries keeps a negative, for these reasons: {self.reasons()}. Raise "
+                "top_k, lower relative_margin, or set exclude_same_document to false (parameters_negative_mining.yml)."
+            )
+        return Mined(table, self.report(table), self.audit.table())
+
+    def mine(self, queries: np.ndarray) -> None:
+        """Rank, judge and choose for a block of queries."""
+        settings = self.settings
+        rows, cosines = self.miner.rank(
+            self.query_vectors[queries], [self.texts[query] for query in queries], self.keys[queries], settings.top_k
+        )
+        block = self.block(queries, rows, cosines)
+        block.drop(np.broadcast_to(np.arange(rows.shape[1]) < settings.skip_top, rows.shape), "skipped_rank")
+        scores, positive_scores, starved = self.judge(block)
+        self.starved += int(starved.sum())
+        wanted = np.full(len(queries), settings.num_negatives)
+        self.choose(block, scores, wanted, settings.select)
+        self.audit.add(block, scores, positive_scores)
+        self.positive_scores.append(positive_scores)
+        found = [self.kept(block, scores)]
+        if settings.too_few == "backfill_random":
+            wanted -= block.open.sum(axis=1)
+            short = np.flatnonzero(wanted > 0)
+            if len(short):
+                found.append(self.backfill(queries[short], rows[short], wanted[short]))
+                self.backfilled += len(found[-1].query)
+        self.negatives.append(joined(found))
+
+    def backfill(self, queries: np.ndarray, seen: np.ndarray, wanted: np.ndarray) -> Negatives:
+        """Random passages that pass the tests of all others, for queries that lack as many as `wanted`."""
+        width = DRAWN_PER_NEGATIVE * self.settings.num_negatives
+        rows = random_rows(self.pool, self.keys[queries], width, self.settings.seed + 1)
+        # What the miner has ranked was judged already.
+        known = np.asarray([np.isin(row, before) for row, before in zip(rows, seen, strict=True)])
+        rows = np.where(known, -1, rows)
+        block = self.block(queries, rows, pair_scores(self.query_vectors[queries], self.vectors, rows))
+        scores, _, _ = self.judge(block, relaxing=False)
+        self.choose(block, scores, wanted, "random")
+        return self.kept(block, scores)
+
+    def block(self, queries: np.ndarray, rows: np.ndarray, cosines: np.ndarray) -> Block:
+        """Candidates beside the positives of their queries; none is dropped yet."""
+        counts = self.bounds[queries + 1] - self.bounds[queries]
+        positive_of = np.repeat(np.arange(len(queries)), counts)
+        places = np.repeat(self.bounds[queries] - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
+        positives = self.positives[places]
+        own = pair_scores(self.query_vectors[queries[positive_of]], self.vectors, positives[:, None])[:, 0]
+        reasons = np.where(rows < 0, ABSENT, CODE["kept"])
+        return Block(queries, rows, cosines, reasons, positive_of, positives, own)
+
+    def judge(self, block: Block, relaxing: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Drop what cannot be a negative; the candidates' scores, the positives' and which queries starved."""
+        self.exclusions.apply(block)
+        scores, positive_scores = self.scores(block)
         # The weakest positive: with several, each of them is an answer.
-        reference = min(float(query_vectors[position] @ index.vectors[row_of[passage_id]]) for passage_id in right)
-        candidates = []
-        for score, row in zip(scores[position], neighbours[position], strict=True):
-            passage_id = index.passage_ids[row]
-            if passage_id in right:
-                dropped["positive"] += 1
-            elif section_of[passage_id] in sections:
-                dropped["same_section"] += 1
-            elif settings.exclude_same_document and document_of[passage_id] in documents:
-                dropped["same_document"] += 1
-            elif document_of[passage_id] not in allowed_documents:
-                dropped["not_in_training_documents"] += 1
-            else:
-                candidates.append((passage_id, float(score)))
-        kept = within_margin(candidates, reference, settings.relative_margin)
-        if len(kept) < settings.num_negatives:
-            starved += 1
-            kept, used = relax(candidates, reference, kept, settings)
-            if used is not None:
-                relaxed[str(used)] += 1
-        chosen = kept[: settings.num_negatives]
-        dropped["above_margin"] += len(candidates) - len(kept)
-        dropped["not_needed"] += len(kept) - len(chosen)
-        rows.append(
+        begins = np.searchsorted(block.positive_of, np.arange(len(block.queries)))
+        reference = np.minimum.reduceat(positive_scores, begins)
+        wanted = self.settings.num_negatives if relaxing else 0
+        margins, starved = self.settings.margins.apply(block, scores, reference, wanted)
+        for margin in self.relaxed if relaxing else ():
+            if margin != self.settings.margins.relative:
+                self.relaxed[margin] += int((starved & (margins == margin)).sum())
+        return scores, positive_scores, starved
+
+    def scores(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
+        """What candidates and positives are judged by: cosines, or the teacher's scores of those that he reads."""
+        if self.teacher is None:
+            return block.cosines, block.positive_cosines
+        block.drop(np.cumsum(block.open, axis=1) > self.settings.rerank_k, "not_rescored")
+        query, column = block.open.nonzero()
+        found = self.teacher.score(
+            self.texts,
+            self.inputs,
+            block.queries[np.concatenate([block.positive_of, query])],
+            np.concatenate([block.positives, block.rows[query, column]]),
+            "cross-encoder, pairs",
+        )
+        scores = np.full(block.rows.shape, np.nan, dtype=np.float32)
+        scores[query, column] = found[len(block.positives) :]
+        return scores, found[: len(block.positives)]
+
+    def choose(self, block: Block, scores: np.ndarray, wanted: np.ndarray, select: str) -> None:
+        """Drop all but as many as wanted of each query's open candidates."""
+        if select == "random":
+            numbers = random_numbers(
+                self.settings.seed, self.keys[block.queries, None], block.rows.astype(np.uint64) + np.uint64(1)
+            )
+            # Half the range is for those that are dropped already: they stand behind all others.
+            priority = numbers >> np.uint64(1)
+        elif self.teacher is not None:
+            priority = -np.nan_to_num(scores, nan=-np.inf)
+        else:
+            block.drop(np.cumsum(block.open, axis=1) > wanted[:, None], "not_needed")
+            return
+        last = np.iinfo(np.uint64).max if select == "random" else np.inf
+        order = np.argsort(np.where(block.open, priority, last), axis=1, kind="stable")
+        place = np.empty_like(order)
+        np.put_along_axis(place, order, np.arange(order.shape[1])[None, :], axis=1)
+        block.drop(place >= wanted[:, None], "not_needed")
+
+    def kept(self, block: Block, scores: np.ndarray) -> Negatives:
+        """What is left of a block, the hardest first: by the teacher, or in the order of the ranking."""
+        query, column = block.open.nonzero()
+        if self.teacher is not None:
+            order = np.lexsort((-scores[query, column], query))
+            query, column = query[order], column[order]
+        judged = scores[query, column] if self.teacher is not None else np.full(len(query), np.nan)
+        return Negatives(block.queries[query], block.rows[query, column], block.cosines[query, column], judged)
+
+    def table(self) -> pd.DataFrame:
+        """`Mined.table`."""
+        found, own = joined(self.negatives), np.concatenate(self.positive_scores or [np.empty(0)])
+        counts = np.bincount(found.query, minlength=len(self.query_ids))
+        ends = np.concatenate([[0], np.cumsum(counts)])
+        ids, cosines = self.passage_ids[found.row].tolist(), found.cosine.astype(float).tolist()
+        positives, judged, own_judged = self.passage_ids[self.positives].tolist(), found.score.tolist(), own.tolist()
+        spans = list(zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True))
+        mine = list(zip(self.bounds[:-1].tolist(), self.bounds[1:].tolist(), strict=True))
+        teacher_scores: list[list[float]] = [[] for _ in spans]
+        if self.teacher is not None:
+            teacher_scores = [
+                own_judged[first:last] + judged[begin:end]
+                for (first, last), (begin, end) in zip(mine, spans, strict=True)
+            ]
+        table = pd.DataFrame(
             {
-                "query_id": query_id,
-                "positive_ids": list(right),
-                "negative_ids": [passage_id for passage_id, _ in chosen],
-                "negative_scores": [score for _, score in chosen],
-                "teacher_scores": [],
-            }
+                "query_id": self.query_ids,
+                "positive_ids": [positives[first:last] for first, last in mine],
+                "negative_ids": [ids[begin:end] for begin, end in spans],
+                "negative_scores": [cosines[begin:end] for begin, end in spans],
+                "teacher_scores": teacher_scores,
+            },
+            columns=MINED_COLUMNS,
         )
-    mined = sum(bool(row["negative_ids"]) for row in rows)
-    if not mined:
-        raise ValueError(
-            f"None of {len(query_ids)} queries keeps a negative. Raise top_k, lower relative_margin, or set "
-            "exclude_same_document to false (parameters_negative_mining.yml)."
-        )
-    audit: dict[str, object] = {
-        "queries": len(query_ids),
-        "mined": mined,
-        "without_negative": len(rows) - mined,
-        "starved": starved,
-        "relaxed_to_margin": relaxed,
-        "dropped": dropped,
-        "negatives": sum(len(row["negative_ids"]) for row in rows),  # type: ignore[arg-type, misc]
-        "mean_negative_score": float(np.mean([score for row in rows for score in row["negative_scores"]])),  # type: ignore[attr-defined]
-    }
-    return pd.DataFrame(rows, columns=MINED_COLUMNS), audit
+        if self.settings.too_few == "drop":
+            table = table[counts >= self.settings.num_negatives].reset_index(drop=True)
+        return table
+
+    def reasons(self) -> dict[str, int]:
+        """Why candidates were dropped, without the reasons that never were one."""
+        return {reason: count for reason, count in self.audit.report()["dropped"].items() if count}
+
+    def report(self, table: pd.DataFrame) -> dict[str, Any]:
+        """`Mined.report`."""
+        counts = table["negative_ids"].map(len)
+        scores = np.concatenate([part.cosine for part in self.negatives])
+        return {
+            "miner": self.settings.miner,
+            "judged_by": "cosine" if self.teacher is None else "teacher",
+            "pool": {"passages": len(self.pool), "of": len(self.passage_ids)},
+            "queries": len(self.query_ids),
+            "mined": int((counts > 0).sum()),
+            "without_negative": int((counts == 0).sum()),
+            "with_fewer": int((counts < self.settings.num_negatives).sum()),
+            "left_out": len(self.query_ids) - len(table),
+            "starved": self.starved,
+            "relaxed_to_margin": {str(margin): count for margin, count in self.relaxed.items()},
+            "backfilled": self.backfilled,
+            "negatives": int(counts.sum()),
+            "mean_negative_score": float(scores.mean()),
+            **self.audit.report(),
+        }
 
 
-def relax(
-    candidates: list[tuple[str, float]], reference: float, kept: list[tuple[str, float]], settings: MiningSettings
-) -> tuple[list[tuple[str, float]], float | None]:
-    """What the first relaxed margin that suffices keeps, else the one that keeps most; and that margin, if any."""
-    used = None
-    for margin in settings.relaxed_margins:
-        wider = within_margin(candidates, reference, margin)
-        if len(wider) > len(kept):
-            kept, used = wider, margin
-        if len(kept) >= settings.num_negatives:
-            break
-    return kept, used
+def positive_rows(
+    query_ids: list[str], positives: dict[str, list[str]], passage_ids: list[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of all queries' positives, one query after another, and where each query's begin and the last one's end.
+
+    Raises:
+        ValueError: a query has none, or one that the index does not hold.
+    """
+    row_of = {passage_id: row for row, passage_id in enumerate(passage_ids)}
+    lists = [list(dict.fromkeys(positives.get(query_id, ()))) for query_id in query_ids]
+    if bare := [query_id for query_id, right in zip(query_ids, lists, strict=True) if not right]:
+        raise ValueError(f"{len(bare)} queries have no positive passage, such as {bare[0]}: there is nothing to mine.")
+    if lost := [passage_id for right in lists for passage_id in right if passage_id not in row_of]:
+        raise ValueError(f"The index does not hold the positive passage {lost[0]}. Build it again: kedro run.")
+    bounds = np.concatenate([[0], np.cumsum([len(right) for right in lists])]).astype(np.int64)
+    rows = np.asarray([row_of[passage_id] for right in lists for passage_id in right], dtype=np.int64)
+    return rows, bounds
 
 
-def within_margin(candidates: list[tuple[str, float]], reference: float, margin: float) -> list[tuple[str, float]]:
-    """The candidates that score at most (1 - margin) times the positive; of a negative one, that much below."""
-    ceiling = reference - margin * abs(reference)
-    return [candidate for candidate in candidates if candidate[1] <= ceiling]
+def joined(parts: list[Negatives]) -> Negatives:
+    """Several as one, by query; of one query in the order of the parts."""
+    fields = [
+        np.concatenate([getattr(part, name) for part in parts]) if parts else np.empty(0, dtype=np.int64)
+        for name in ("query", "row", "cosine", "score")
+    ]
+    order = np.argsort(fields[0], kind="stable")
+    return Negatives(*(values[order] for values in fields))

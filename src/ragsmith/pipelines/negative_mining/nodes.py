@@ -2,12 +2,20 @@
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from ragsmith.pipelines.negative_mining.params import NegativeMiningParams
 from ragsmith.pipelines.params import ComputeParams
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+    from ragsmith.retrieve.mine import MiningSettings
+else:
+    # Kedro evaluates the annotations of a step, and plotly is slow to import.
+    Figure = Any
 
 logger = logging.getLogger(__name__)
 
@@ -19,25 +27,74 @@ def mine(
     splits: pd.DataFrame,
     base_encoder: Path,
     base_index: Path,
+    base_reranker: Path | None,
+    candidate_pool: Path,
+    work: Path,
     params: NegativeMiningParams,
     compute: ComputeParams,
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Hard negatives of the training queries, from training documents alone, with an audit."""
+) -> tuple[pd.DataFrame, dict[str, Any], pd.DataFrame, Figure]:
+    """Hard negatives of the training queries, from training documents alone, with report, samples and figure."""
+    from ragsmith.retrieve.candidate_pool import read_candidate_pool
     from ragsmith.retrieve.encoder import Encoder
     from ragsmith.retrieve.index import DenseIndex
-    from ragsmith.retrieve.mine import MiningSettings, mine_hard_negatives
+    from ragsmith.retrieve.mine import MiningData, mine_hard_negatives
+    from ragsmith.retrieve.mining_audit import score_figure
+    from ragsmith.retrieve.teacher import Teacher
 
     train = queries[queries["split"] == "train"]
     right = qrels[qrels["grade"] > 0].groupby("query_id", sort=False)["passage_id"].agg(list)
-    encoder = Encoder.load(base_encoder, compute.machine(), batch_tokens=compute.batch_tokens)
-    mined, audit = mine_hard_negatives(
-        train["query_id"].tolist(),
-        encoder.encode(train["text"].tolist(), "query", "mining"),
-        {query_id: right[query_id] for query_id in train["query_id"]},
-        DenseIndex.load(base_index),
-        passages,
-        set(splits.loc[splits["split"] == "train", "document_id"]),
-        MiningSettings(**{**params.model_dump(), "relaxed_margins": tuple(params.relaxed_margins)}),
+    machine = compute.machine()
+    encoder = Encoder.load(base_encoder, machine, batch_tokens=compute.batch_tokens)
+    train_documents = set(splits.loc[splits["split"] == "train", "document_id"])
+    pool = set(passages.loc[passages["document_id"].isin(train_documents), "passage_id"])
+    listed = read_candidate_pool(candidate_pool, passages)
+    if listed is not None:
+        logger.info(
+            "%d of the %d passages in the candidate pool are of training documents", len(pool & listed), len(listed)
+        )
+        pool &= listed
+    mined = mine_hard_negatives(
+        MiningData(
+            train,
+            encoder.encode(train["text"].tolist(), "query", "mining"),
+            {query_id: right[query_id] for query_id in train["query_id"]},
+            DenseIndex.load(base_index),
+            passages,
+            pool,
+        ),
+        mining_settings(params),
+        machine,
+        Teacher.load(base_reranker, machine, work, params.rerank_batch_tokens) if base_reranker else None,
     )
-    logger.info("mined %d of %d queries: %s", audit["mined"], audit["queries"], audit["dropped"])
-    return mined, audit
+    report = mined.report
+    logger.info("mined %s of %s queries; dropped: %s", report["mined"], report["queries"], report["dropped"])
+    if report["starved"]:
+        logger.info("%s queries starved; relaxed: %s", report["starved"], report["relaxed_to_margin"])
+    return mined.table, report, mined.samples, score_figure(report)
+
+
+def mining_settings(params: NegativeMiningParams) -> "MiningSettings":
+    """The parameters as the library takes them."""
+    from ragsmith.retrieve.margins import Margins
+    from ragsmith.retrieve.mine import MiningSettings
+
+    return MiningSettings(
+        miner=params.miner,
+        skip_top=params.skip_top,
+        top_k=params.top_k,
+        num_negatives=params.num_negatives,
+        select=params.select,
+        margins=Margins(
+            params.relative_margin,
+            tuple(params.relaxed_margins),
+            params.absolute_margin,
+            params.max_score,
+            params.min_score,
+        ),
+        exclude_same_document=params.exclude_same_document,
+        near_duplicate=params.near_duplicate,
+        rerank_k=params.rerank_k,
+        too_few=params.too_few,
+        audit_queries=params.audit_queries,
+        seed=params.seed,
+    )

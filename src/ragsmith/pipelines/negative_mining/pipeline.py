@@ -6,7 +6,7 @@ from ragsmith.pipelines.negative_mining.nodes import mine
 
 
 def create_pipeline() -> Pipeline:
-    """Queries and base index → hard negatives and their audit."""
+    """Queries and base index → hard negatives, with report, samples and figure."""
     return Pipeline(
         [
             Node(
@@ -18,10 +18,13 @@ def create_pipeline() -> Pipeline:
                     "splits",
                     "base_encoder",
                     "base_index",
+                    "base_reranker",
+                    "candidate_pool",
+                    "mining_work",
                     "params:negative_mining",
                     "params:compute",
                 ],
-                ["mined", "mining_report"],
+                ["mined", "mining_report", "mining_audit", "mining_figure"],
                 name="mine_negatives",
             )
         ],

@@ -1,0 +1,166 @@
+"""A cross-encoder that reads query and passage together, and remembers what it has scored."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ragsmith.compute.batching import length_batches
+from ragsmith.compute.device import Machine
+from ragsmith.compute.progress import progress
+from ragsmith.retrieve.keys import text_keys
+from ragsmith.store import hash_json, is_complete, publish_file, recover
+
+if TYPE_CHECKING:
+    from sentence_transformers import CrossEncoder
+
+SHARD_PAIRS = 4096  # scored between two publications: what a run that is killed loses at most
+CHARACTERS_PER_TOKEN = 4  # of English; only batches are measured with it
+
+
+class Teacher:
+    """Scores of query-passage pairs by a cross-encoder, kept in a folder by content.
+
+    A score is found again by the weights, the longest input, the precision and both texts; nothing else counts. So a
+    run that was killed goes on where it stopped, and a changed margin costs no score.
+
+    Args:
+        model: with one score per pair.
+        machine: where it computes and in which precision.
+        folder: where scores are kept; None keeps none.
+        identity: hash of the model's files.
+        batch_tokens: padded tokens computed at once, about.
+    Raises:
+        ValueError: the model gives several scores per pair.
+    """
+
+    def __init__(
+        self,
+        model: "CrossEncoder",
+        machine: Machine,
+        folder: Path | None = None,
+        identity: str = "",
+        batch_tokens: int = 16_384,
+    ) -> None:
+        if model.num_labels != 1:
+            raise ValueError(
+                f"models.reranker gives {model.num_labels} scores per pair, and mining needs one: take a "
+                "cross-encoder that was trained to rank, such as cross-encoder/ms-marco-MiniLM-L6-v2."
+            )
+        self.model, self.machine, self.batch_tokens = model.to(machine.device).eval(), machine, batch_tokens
+        self.max_tokens = int(model.max_seq_length or 512)
+        self.folder = None
+        self.known = empty_scores()
+        self.shards = 0
+        if folder is not None:
+            name = hash_json([identity, self.max_tokens, machine.precision])[:16]
+            self.folder = folder / f"scores-{name}"
+            self.known, self.shards = load_shards(self.folder)
+
+    @classmethod
+    def load(cls, model: Path, machine: Machine, folder: Path | None = None, batch_tokens: int = 16_384) -> "Teacher":
+        """The cross-encoder of a checked model folder; the other arguments are those of the class."""
+        from sentence_transformers import CrossEncoder
+
+        from ragsmith.retrieve.encoder import quiet_transformers
+        from ragsmith.retrieve.models import model_hash
+
+        quiet_transformers()
+        loaded = CrossEncoder(
+            str(model),
+            device="cpu",
+            trust_remote_code=False,
+            local_files_only=True,
+            model_kwargs={"use_safetensors": True, "dtype": "float32"},
+        )
+        return cls(loaded, machine, folder, model_hash(str(model)), batch_tokens)
+
+    def score(
+        self,
+        queries: Sequence[str],
+        passages: Sequence[str],
+        query_of: np.ndarray,
+        passage_of: np.ndarray,
+        label: str = "",
+    ) -> np.ndarray:
+        """The scores of pairs of texts.
+
+        Args:
+            queries, passages: texts.
+            query_of, passage_of: the pairs, as places in them; any number, also repeated.
+            label: name of the progress bar; empty shows none.
+        Returns:
+            float32, one per pair, as the model's own last activation gives them.
+        """
+        pairs = pd.DataFrame({"query": keys_at(queries, query_of), "passage": keys_at(passages, passage_of)})
+        new = pairs[np.isnan(self.look_up(pairs))].drop_duplicates()
+        places = new.index.to_numpy()
+        lengths = np.asarray([len(queries[query_of[place]]) + len(passages[passage_of[place]]) for place in places])
+        order, scored = np.argsort(-lengths, kind="stable"), [self.known]
+        with progress(label, total=len(places)) as advance:
+            for begin in range(0, len(order), SHARD_PAIRS):
+                part = places[order[begin : begin + SHARD_PAIRS]]
+                texts = [(queries[query_of[place]], passages[passage_of[place]]) for place in part]
+                scored.append(pairs.loc[part].assign(score=self.compute(texts)))
+                self.keep(scored[-1])
+                advance(len(part))
+        self.known = pd.concat(scored, ignore_index=True)
+        return self.look_up(pairs)
+
+    def look_up(self, pairs: pd.DataFrame) -> np.ndarray:
+        """The known scores of pairs of keys, float32; NaN where there is none."""
+        found = pairs.merge(self.known, how="left", on=["query", "passage"])["score"]
+        return np.asarray(found.to_numpy(dtype=np.float32))
+
+    def compute(self, pairs: list[tuple[str, str]]) -> np.ndarray:
+        """Scores of a few pairs, in batches of like length across queries."""
+        lengths = [
+            min(self.max_tokens, 3 + (len(query) + len(passage)) // CHARACTERS_PER_TOKEN) for query, passage in pairs
+        ]
+        scores = np.empty(len(pairs), dtype=np.float32)
+        with self.machine.autocast():
+            for batch in length_batches(lengths, self.batch_tokens):
+                texts: list[Any] = [pairs[place] for place in batch]
+                scores[batch] = self.model.predict(texts, batch_size=len(batch), show_progress_bar=False)
+        return scores
+
+    def keep(self, scored: pd.DataFrame) -> None:
+        """Publish new scores in the folder, if there is one."""
+        if self.folder is not None:
+            publish_file(
+                self.folder / f"{self.shards:06d}.parquet",
+                lambda path: scored.to_parquet(path, engine="pyarrow", index=False),
+            )
+            self.shards += 1
+
+
+def keys_at(texts: Sequence[str], places: np.ndarray) -> np.ndarray:
+    """The key of the text at each place, uint64; each text is hashed once."""
+    used, inverse = np.unique(places, return_inverse=True)
+    return np.asarray(text_keys([texts[place] for place in used])[inverse])
+
+
+def empty_scores() -> pd.DataFrame:
+    """No scores: query and passage (uint64 keys), score (float32)."""
+    return pd.DataFrame(
+        {
+            "query": np.empty(0, dtype=np.uint64),
+            "passage": np.empty(0, dtype=np.uint64),
+            "score": np.empty(0, dtype=np.float32),
+        }
+    )
+
+
+def load_shards(folder: Path) -> tuple[pd.DataFrame, int]:
+    """All scores that were published whole in the folder, and the number of the next shard."""
+    if not folder.is_dir():
+        return empty_scores(), 0
+    for path in {folder / staging.name[1:].partition(".staging-")[0] for staging in folder.glob(".*.staging-*")}:
+        recover(path)  # what a process left that died while it published
+    files = sorted(folder.glob("*.parquet"))
+    whole = [pd.read_parquet(path) for path in files if is_complete(path)]
+    following = 1 + max((int(path.stem) for path in files), default=-1)
+    known = pd.concat([empty_scores(), *whole], ignore_index=True)
+    return known.drop_duplicates(["query", "passage"], ignore_index=True), following
