@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ from ragsmith.retrieve.models import model_hash
 
 if TYPE_CHECKING:
     import torch
+
+    Weights = dict[str, torch.Tensor]
 
 __all__ = ["RetrieverData", "RetrieverRun", "RetrieverSettings", "Stage", "train_retriever"]
 
@@ -113,35 +116,66 @@ def train_retriever(
     if rank():  # the first process scores and saves
         return RetrieverRun(folder, {}, log)
 
-    def score(candidate: dict[str, Any]) -> float:
-        encoder.model.load_state_dict(candidate)
-        return dev_score(encoder, data.dev)
-
-    final, metric = results[-1], ContrastiveTask.metric
+    final = results[-1]
     known = {"base": results[0].fitted.state.scores[0]}
     if settings.lora.rank == 0:  # merging adapters rounds: what ships is scored as it ships
         known["last"] = final.fitted.state.scores[final.fitted.state.step]
         if final.best is not None:
             known["best"] = final.fitted.state.best_score
-    best = final.best if final.best is not None else (start if len(stages) > 1 and start is not untouched else None)
-    shipped, table = gate(untouched, final.last, best, score, metric, known)
+    best = final.best if final.best is not None else (start if start is not untouched else None)
+    reports = [result.report for result in results]
+    folder, report = ship(base, encoder, (untouched, final.last, best), known, data, settings, work, reports, alone)
+    return RetrieverRun(folder, report, log)
+
+
+def ship(  # noqa: PLR0913, PLR0917
+    base: Path,
+    encoder: Encoder,
+    candidates: "tuple[Weights, Weights, Weights | None]",
+    known: dict[str, float],
+    data: RetrieverData,
+    settings: RetrieverSettings,
+    work: Path,
+    stages: list[dict[str, Any]],
+    alone: Sequence[dict[str, Any]] = (),
+) -> tuple[Path, dict[str, Any]]:
+    """Let the gate choose, and save what ships with its card.
+
+    Args:
+        base: the model that training began with.
+        encoder: of that architecture; holds what ships afterwards.
+        candidates: weights before training, after it, and at their best (None when nothing beat the first).
+        known: dev scores that are known already, by name.
+        data, settings, work: as for `train_retriever`.
+        stages, alone: reports of the stages, and of those that were trained alone for comparison.
+    Returns:
+        The finished folder, and the report.
+    """
+
+    def score(candidate: dict[str, Any]) -> float:
+        encoder.model.load_state_dict(candidate)
+        return dev_score(encoder, data.dev)
+
+    metric, last = ContrastiveTask.metric, stages[-1]
+    shipped, table = gate(*candidates, score, metric, known)
     encoder.model.load_state_dict(shipped)
     encoder.model.eval()
+    folder = work / "model"
     shutil.rmtree(folder, ignore_errors=True)
     encoder.model.save(str(folder), create_model_card=False, safe_serialization=True)
     report = {
         "gate": table,
         "metric": f"dev {metric} over a pool of {len(data.dev.passage_ids)} passages",
-        "scores": final.fitted.state.scores,
-        "steps": final.fitted.state.step,
-        "stopped_early": final.report["stopped_early"],
-        "examples": sum(result.report["examples"] for result in results),
+        "scores": last["scores"],
+        "steps": last["steps"],
+        "stopped_early": last["stopped_early"],
+        "examples": sum(stage["examples"] for stage in stages),
         "dev_questions": len(data.dev.texts),
-        "stages": [result.report for result in results],
-        "alone": alone,
+        "stages": stages,
+        "alone": list(alone),
     }
     (folder / "README.md").write_text(model_card(base, report, settings), "utf-8")
-    return RetrieverRun(folder, report, log)
+    return folder, report
 
 
 def train_stage(

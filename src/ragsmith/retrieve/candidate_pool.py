@@ -1,9 +1,12 @@
 """Which passages may become negatives, as a person has listed them."""
 
 import json
+import logging
 from pathlib import Path
 
 import pandas as pd
+
+logger = logging.getLogger(__name__)
 
 
 def read_candidate_pool(folder: Path, passages: pd.DataFrame) -> set[str] | None:
@@ -39,6 +42,25 @@ def read_candidate_pool(folder: Path, passages: pd.DataFrame) -> set[str] | None
                 )
             pool.update(found)
     return pool
+
+
+def training_pool(folder: Path, passages: pd.DataFrame, splits: pd.DataFrame) -> set[str]:
+    """The ids of the passages that may become negatives: of training documents, and listed if there is a list.
+
+    Args:
+        folder: see `read_candidate_pool`, also for the errors.
+        passages: passage_id, document_id, text.
+        splits: document_id, split.
+    """
+    documents = set(splits.loc[splits["split"] == "train", "document_id"])
+    pool = set(passages.loc[passages["document_id"].isin(documents), "passage_id"])
+    listed = read_candidate_pool(folder, passages)
+    if listed is None:
+        return pool
+    logger.info(
+        "%d of the %d passages in the candidate pool are of training documents", len(pool & listed), len(listed)
+    )
+    return pool & listed
 
 
 def entry(line: str, file: Path, number: int) -> str:

@@ -1,7 +1,8 @@
 """Hard negatives: passages that look right for a query and are not its answer."""
 
 import logging
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -61,6 +62,13 @@ class MiningSettings:
     too_few: Literal["keep_fewer", "backfill_random", "drop"] = "keep_fewer"
     audit_queries: int = 50
     seed: int = 0
+
+    @classmethod
+    def of_report(cls, report: Mapping[str, Any]) -> "MiningSettings":
+        """The settings that a report of `mine_hard_negatives` was made with."""
+        values = dict(report["settings"])
+        margins = {**values.pop("margins")}
+        return cls(**values, margins=Margins(**{**margins, "relaxed": tuple(margins["relaxed"])}))
 
 
 @dataclass(frozen=True)
@@ -317,6 +325,7 @@ class Mining:
         counts = table["negative_ids"].map(len)
         scores = np.concatenate([part.cosine for part in self.negatives])
         return {
+            "settings": asdict(self.settings),
             "miner": self.settings.miner,
             "judged_by": "cosine" if self.teacher is None else "teacher",
             "pool": {"passages": len(self.pool), "of": len(self.passage_ids)},

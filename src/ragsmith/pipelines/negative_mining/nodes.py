@@ -29,13 +29,15 @@ def mine(
     base_index: Path,
     base_reranker: Path | None,
     candidate_pool: Path,
+    given_negatives: pd.DataFrame,
     work: Path,
     params: NegativeMiningParams,
     compute: ComputeParams,
 ) -> tuple[pd.DataFrame, dict[str, Any], pd.DataFrame, Figure]:
     """Hard negatives of the training queries, from training documents alone, with report, samples and figure."""
-    from ragsmith.retrieve.candidate_pool import read_candidate_pool
+    from ragsmith.retrieve.candidate_pool import training_pool
     from ragsmith.retrieve.encoder import Encoder
+    from ragsmith.retrieve.given import with_given_negatives
     from ragsmith.retrieve.index import DenseIndex
     from ragsmith.retrieve.mine import MiningData, mine_hard_negatives
     from ragsmith.retrieve.mining_audit import score_figure
@@ -45,14 +47,6 @@ def mine(
     right = qrels[qrels["grade"] > 0].groupby("query_id", sort=False)["passage_id"].agg(list)
     machine = compute.machine()
     encoder = Encoder.load(base_encoder, machine, batch_tokens=compute.batch_tokens)
-    train_documents = set(splits.loc[splits["split"] == "train", "document_id"])
-    pool = set(passages.loc[passages["document_id"].isin(train_documents), "passage_id"])
-    listed = read_candidate_pool(candidate_pool, passages)
-    if listed is not None:
-        logger.info(
-            "%d of the %d passages in the candidate pool are of training documents", len(pool & listed), len(listed)
-        )
-        pool &= listed
     mined = mine_hard_negatives(
         MiningData(
             train,
@@ -60,7 +54,7 @@ def mine(
             {query_id: right[query_id] for query_id in train["query_id"]},
             DenseIndex.load(base_index),
             passages,
-            pool,
+            training_pool(candidate_pool, passages, splits),
         ),
         mining_settings(params),
         machine,
@@ -70,7 +64,8 @@ def mine(
     logger.info("mined %s of %s queries; dropped: %s", report["mined"], report["queries"], report["dropped"])
     if report["starved"]:
         logger.info("%s queries starved; relaxed: %s", report["starved"], report["relaxed_to_margin"])
-    return mined.table, report, mined.samples, score_figure(report)
+    table = with_given_negatives(mined.table, given_negatives, passages)
+    return table, {**report, "given": len(given_negatives)}, mined.samples, score_figure(report)
 
 
 def mining_settings(params: NegativeMiningParams) -> "MiningSettings":

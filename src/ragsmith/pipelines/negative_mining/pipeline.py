@@ -20,6 +20,7 @@ def create_pipeline() -> Pipeline:
                     "base_index",
                     "base_reranker",
                     "candidate_pool",
+                    "given_negatives",
                     "mining_work",
                     "params:negative_mining",
                     "params:compute",

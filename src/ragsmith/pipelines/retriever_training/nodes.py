@@ -25,21 +25,30 @@ def train(
     queries: pd.DataFrame,
     qrels: pd.DataFrame,
     mined: pd.DataFrame,
+    mining_report: dict[str, Any],
     passages: pd.DataFrame,
+    splits: pd.DataFrame,
+    base_reranker: Path | None,
+    candidate_pool: Path,
     params: RetrieverTrainingParams,
     compute: ComputeParams,
     work: Path,
 ) -> tuple[Path, dict[str, Any], pd.DataFrame]:
     """Tune the retriever on the mined training queries; dev questions steer it and decide what ships."""
     from ragsmith.learn.adapted import adapted_base
+    from ragsmith.learn.backends.gated import train_by
     from ragsmith.learn.contrastive import ContrastiveSettings
     from ragsmith.learn.dev_pool import dev_set
     from ragsmith.learn.launch import train_on_ranks
     from ragsmith.learn.loop import LoopSettings
     from ragsmith.learn.lora import LoraSettings
+    from ragsmith.learn.mine_again import FreshNegatives
     from ragsmith.learn.train_retriever import RetrieverData, RetrieverSettings, train_retriever
+    from ragsmith.retrieve.candidate_pool import training_pool
     from ragsmith.retrieve.encoder import Encoder
     from ragsmith.retrieve.index import DenseIndex
+    from ragsmith.retrieve.mine import MiningSettings
+    from ragsmith.retrieve.teacher import Teacher
 
     machine = compute.machine()
     questions = queries[queries["split"] == "dev"]
@@ -62,9 +71,22 @@ def train(
     stages, wanted = plan(queries, params)
     mined = mined[mined["query_id"].isin(wanted["query_id"])]
     logger.info("training on %d queries: %s", len(mined), wanted["kind"].value_counts().to_dict())
-    data = RetrieverData(queries, mined, passages, dev, stages)
+    right = qrels[qrels["grade"] > 0].groupby("query_id", sort=False)["passage_id"].agg(list)
+    fresh = FreshNegatives(
+        queries,
+        right.to_dict(),
+        passages,
+        training_pool(candidate_pool, passages, splits),
+        MiningSettings.of_report(mining_report),
+        machine,
+        work / "fresh",
+        Teacher.load(base_reranker, machine, work / "teacher", compute.batch_tokens) if base_reranker else None,
+    )
+    data = RetrieverData(queries, mined, passages, dev, stages, fresh)
     base = adapted_base(base_encoder, params.pooling, params.query_prompt, params.passage_prompt, work)
-    if compute.ranks > 1:
+    if params.backend != "native":
+        run = train_by(params.backend, base, data, settings, machine, work)
+    elif compute.ranks > 1:
         run = train_on_ranks(base, data, settings, machine, work, compute.ranks)
     else:
         run = train_retriever(base, data, settings, machine, work)

@@ -1,0 +1,62 @@
+"""Another trainer in the place of our own, judged by the same gate."""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from ragsmith.compute.device import Machine
+from ragsmith.learn.backends import flagembedding, sentence_transformers
+from ragsmith.learn.checkpoints import weights
+from ragsmith.learn.contrastive import ContrastiveTask, dev_score
+from ragsmith.learn.stages import RetrieverData
+from ragsmith.learn.train_retriever import RetrieverRun, RetrieverSettings, ship
+from ragsmith.learn.training_data import training_examples
+from ragsmith.retrieve.encoder import Encoder
+
+TRAINERS = {"sentence_transformers": sentence_transformers.train, "flagembedding": flagembedding.train}
+
+
+def train_by(
+    backend: Literal["sentence_transformers", "flagembedding"],
+    base: Path,
+    data: RetrieverData,
+    settings: RetrieverSettings,
+    machine: Machine,
+    work: Path,
+) -> RetrieverRun:
+    """`train_retriever` with the field's own trainer: the same examples, the same gate, the same report.
+
+    It has no dev score on the way, no early stopping and no resumption: a killed run begins anew.
+
+    Args:
+        backend: whose trainer.
+        base, data, settings, machine, work: as for `train_retriever`; stages and adapters are not looked at.
+    """
+    examples = training_examples(data.queries, data.mined)
+    folder = TRAINERS[backend](base, examples, data.passages, settings, machine, work / backend)
+    encoder = Encoder.load(base, machine)
+    untouched = weights(encoder.model)
+    tuned = weights(Encoder.load(folder, machine).model)
+    steps = settings.loop.epochs * (len(examples) // settings.batch_size)
+    scores = {0: dev_score(encoder, data.dev)}
+    encoder.model.load_state_dict(tuned)
+    scores[steps] = dev_score(encoder, data.dev)
+    stage = {
+        "name": backend,
+        "examples": len(examples),
+        "remined": False,
+        "loss": "infonce",
+        "steps": steps,
+        "stopped_early": False,
+        "start": scores[0],
+        "best": max(scores.values()),
+        "scores": scores,
+    }
+    work.mkdir(parents=True, exist_ok=True)
+    log = work / f"{backend}.jsonl"
+    lines = [{"kind": "dev", "step": step, ContrastiveTask.metric: score} for step, score in scores.items()]
+    lines.append({"kind": "train", "step": steps, "loss": None})
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    known = {"base": scores[0], "last": scores[steps]}
+    model, report = ship(base, encoder, (untouched, tuned, None), known, data, settings, work, [stage])
+    return RetrieverRun(model, report, log)

@@ -1,0 +1,72 @@
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ragsmith.compute.device import Machine
+from ragsmith.learn.backends.gated import train_by
+from ragsmith.learn.contrastive import ContrastiveSettings, DevSet, dev_score
+from ragsmith.learn.loop import LoopSettings
+from ragsmith.learn.mine_again import FreshNegatives
+from ragsmith.learn.stages import RetrieverData
+from ragsmith.learn.train_retriever import RetrieverSettings
+from ragsmith.retrieve.encoder import Encoder
+from ragsmith.retrieve.margins import Margins
+from ragsmith.retrieve.mine import MiningSettings
+
+ALL = MiningSettings(num_negatives=2, margins=Margins(None, ()), exclude_same_document=False)
+
+
+@pytest.fixture
+def fresh(queries, passages, machine, tmp_path):
+    def make(pool=None, settings=ALL):
+        documents = passages.assign(document_id="d")
+        positives = {row.query_id: [row.passage_id] for row in queries.itertuples()}
+        wanted = set(passages["passage_id"]) if pool is None else pool
+        return FreshNegatives(queries, positives, documents, wanted, settings, machine, tmp_path / "fresh")
+
+    return make
+
+
+def test_fresh_negatives_are_the_nearest_by_the_model_that_is_given(fresh, tiny_model, machine, passages, queries):
+    encoder = Encoder.load(tiny_model, machine)
+    mined = fresh()(encoder, ["q2", "q5"])
+    assert mined["query_id"].tolist() == ["q2", "q5"]
+    vectors = encoder.encode(
+        [f"{t}\n{x}" for t, x in zip(passages["title"], passages["text"], strict=True)], "passage"
+    )
+    for row, number in zip(mined.itertuples(), (1, 4), strict=True):
+        scores = vectors @ encoder.encode([queries["text"][number]], "query")[0]
+        scores[number] = -1
+        assert list(row.negative_ids) == passages["passage_id"].iloc[np.argsort(-scores)[:2]].tolist()
+
+
+def test_fresh_negatives_come_from_the_pool_alone(fresh, tiny_model, machine):
+    mined = fresh(pool={"p1", "p3"})(Encoder.load(tiny_model, machine), ["q1", "q2"])
+    assert [set(ids) for ids in mined["negative_ids"]] == [{"p3"}, {"p1", "p3"}]
+
+
+def test_settings_come_back_out_of_a_report() -> None:
+    settings = MiningSettings(miner="hybrid", top_k=7, margins=Margins(0.1, (0.05,), absolute=0.2))
+    assert MiningSettings.of_report({"settings": asdict(settings)}) == settings
+
+
+@pytest.mark.slow
+def test_another_trainer_goes_through_the_same_gate(tiny_model, queries, mined, passages, tmp_path):
+    machine = Machine("cpu", "fp32")
+    dev = DevSet(
+        queries["text"].tolist(),
+        [{passage_id} for passage_id in queries["passage_id"]],
+        passages["passage_id"].tolist(),
+        passages["text"].tolist(),
+    )
+    settings = RetrieverSettings(3, 1, 0.0, ContrastiveSettings(), LoopSettings(6, 5e-3))
+    run = train_by(
+        "sentence_transformers", tiny_model, RetrieverData(queries, mined, passages, dev), settings, machine, tmp_path
+    )
+    assert [row["name"] for row in run.report["gate"]] == ["average", "last", "base"]
+    shipped = next(row for row in run.report["gate"] if row["shipped"])
+    assert dev_score(Encoder.load(run.model, machine), dev) == pytest.approx(shipped["ndcg@10"], abs=1e-6)
+    log = pd.read_json(run.log, lines=True)
+    assert log[log["kind"] == "dev"]["ndcg@10"].tolist() == pytest.approx(list(run.report["scores"].values()))
