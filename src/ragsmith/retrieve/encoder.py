@@ -14,6 +14,7 @@ from ragsmith.compute.progress import progress
 from ragsmith.retrieve.identity import model_identity
 from ragsmith.retrieve.packed import Backbone, packed_backbone, position_limit
 from ragsmith.retrieve.packed.layout import pack
+from ragsmith.retrieve.packed.quantized import has_int8
 from ragsmith.retrieve.vector_cache import VectorCache
 from ragsmith.store import hash_json
 
@@ -45,12 +46,18 @@ class Encoder:
         machine: where it computes and in which precision.
         max_tokens: texts are cut here; None takes the model's own limit.
         batch_tokens: tokens computed at once.
+        int8: `encode` multiplies in eight bits where the processor has instructions for it; training never does.
     Raises:
         ValueError: the model is no transformer, or its tokenizer gives a single text other token types than 0.
     """
 
     def __init__(
-        self, model: "SentenceTransformer", machine: Machine, max_tokens: int | None = None, batch_tokens: int = 8192
+        self,
+        model: "SentenceTransformer",
+        machine: Machine,
+        max_tokens: int | None = None,
+        batch_tokens: int = 4096,
+        int8: bool = False,
     ) -> None:
         self.model = model.to(machine.device)
         self.machine = machine
@@ -79,14 +86,20 @@ class Encoder:
                 "%s has no packed computation here: it is computed with padding, as sentence-transformers does.",
                 " → ".join([type(transformer).__name__, *(type(module).__name__ for module in list(model)[1:])]),
             )
+        self.int8 = int8 and self.backbone is not None and machine.device == "cpu" and has_int8()
         self._prompt_tokens: dict[str, int] = {}
 
     @classmethod
     def load(
-        cls, folder: Path, machine: Machine | None = None, max_tokens: int | None = None, batch_tokens: int = 8192
+        cls,
+        folder: Path,
+        machine: Machine | None = None,
+        max_tokens: int | None = None,
+        batch_tokens: int = 4096,
+        int8: bool = False,
     ) -> "Encoder":
         """The encoder of a checked model folder; the arguments are those of the class."""
-        return cls(load_sentence_transformer(folder), machine or probe(), max_tokens, batch_tokens)
+        return cls(load_sentence_transformer(folder), machine or probe(), max_tokens, batch_tokens, int8)
 
     @property
     def dimension(self) -> int:
@@ -133,6 +146,8 @@ class Encoder:
 
         if self.backbone is None:
             return None
+        if self.int8 and torch.is_inference_mode_enabled():
+            return self.backbone.weights(torch.bfloat16, int8=True)
         return self.backbone.weights(torch.bfloat16 if self.machine.precision == "bf16" else torch.float32)
 
     def forward(self, token_ids: Sequence[Sequence[int]], kind: Kind, weights: Any = None) -> "torch.Tensor":
@@ -218,7 +233,7 @@ class Encoder:
             "prompt": self.prompt(kind),
             "prompt_tokens": self.prompt_tokens(kind),
             "max_tokens": self.max_tokens,
-            "precision": self.machine.precision,
+            "precision": "int8" if self.int8 else self.machine.precision,
             "padded": self.backbone is None,
         }
         return hash_json(parts)

@@ -11,8 +11,11 @@ if TYPE_CHECKING:
 class Backbone(Protocol):
     """A transformer without its padding."""
 
-    def weights(self, dtype: "torch.dtype") -> Any:
-        """Its weights in the precision to compute in; with gradients enabled, those reach the parameters."""
+    def weights(self, dtype: "torch.dtype", int8: bool = False) -> Any:
+        """Its weights in the precision to compute in; with gradients enabled, those reach the parameters.
+
+        With `int8`, products are in eight bits, and what lies between them is bfloat16; for inference alone.
+        """
 
     def hidden(self, token_ids: "torch.Tensor", layout: Layout, weights: Any) -> "torch.Tensor":
         """The last hidden states.

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ragsmith.retrieve.packed.attention import attention
 from ragsmith.retrieve.packed.layout import Layout
 from ragsmith.retrieve.packed.linear import Product, product
+from ragsmith.retrieve.packed.quantized import QuantizedProduct
 
 if TYPE_CHECKING:
     import torch
@@ -17,10 +18,11 @@ POSITIONS_AFTER_PADDING = {"roberta", "xlm-roberta", "camembert", "mpnet"}
 class LayerWeights(NamedTuple):
     """The products of one layer; `up` with its activation."""
 
-    qkv: Product
-    out: Product
-    up: Product
-    down: Product
+    qkv: Product | QuantizedProduct
+    out: Product | QuantizedProduct
+    up: Product | QuantizedProduct
+    down: Product | QuantizedProduct
+    dtype: "torch.dtype"  # of what lies between them
 
 
 class BertBackbone:
@@ -35,13 +37,13 @@ class BertBackbone:
         self.config = model.config
         self.kind = model.config.model_type
 
-    def weights(self, dtype: "torch.dtype") -> list[LayerWeights]:
+    def weights(self, dtype: "torch.dtype", int8: bool = False) -> list[LayerWeights]:
         """See `Backbone`."""
-        return [self._layer_weights(layer, dtype) for layer in self.model.encoder.layer]
+        return [self._layer_weights(layer, dtype, int8) for layer in self.model.encoder.layer]
 
     def hidden(self, token_ids: "torch.Tensor", layout: Layout, weights: list[LayerWeights]) -> "torch.Tensor":
         """See `Backbone`."""
-        dtype = weights[0].out.weight.dtype
+        dtype = weights[0].dtype
         heads = self.config.num_attention_heads
         hidden = self._embedded(token_ids, layout, dtype)
         bias = self._relative_positions(layout, dtype)
@@ -60,7 +62,7 @@ class BertBackbone:
             hidden = layer_norm(layer.output.LayerNorm, of_layer.down.added_to(hidden, inner, layer.output.dropout))
         return hidden
 
-    def _layer_weights(self, layer: Any, dtype: "torch.dtype") -> LayerWeights:
+    def _layer_weights(self, layer: Any, dtype: "torch.dtype", int8: bool) -> LayerWeights:
         if self.kind == "mpnet":
             inside = layer.attention.attn
             inputs, out = [inside.q, inside.k, inside.v], inside.o
@@ -71,10 +73,11 @@ class BertBackbone:
         scale = float((self.config.hidden_size // self.config.num_attention_heads) ** -0.5)
         act = layer.intermediate.intermediate_act_fn
         return LayerWeights(
-            product(inputs, dtype, scales=(scale, 1.0, 1.0)),
-            product([out], dtype),
-            product([layer.intermediate.dense], dtype, act, str(self.config.hidden_act)),
-            product([layer.output.dense], dtype),
+            product(inputs, dtype, scales=(scale, 1.0, 1.0), int8=int8),
+            product([out], dtype, int8=int8),
+            product([layer.intermediate.dense], dtype, act, str(self.config.hidden_act), int8=int8),
+            product([layer.output.dense], dtype, int8=int8),
+            dtype,
         )
 
     def _embedded(self, token_ids: "torch.Tensor", layout: Layout, dtype: "torch.dtype") -> "torch.Tensor":

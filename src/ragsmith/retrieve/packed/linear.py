@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ragsmith.retrieve.packed.quantized import QuantizedProduct, quantized
+
 if TYPE_CHECKING:
     import torch
 
@@ -56,7 +58,8 @@ def product(
     activation: "Callable[[torch.Tensor], torch.Tensor] | None" = None,
     name: str = "",
     scales: "Sequence[float] | None" = None,
-) -> Product:
+    int8: bool = False,
+) -> Product | QuantizedProduct:
     """Several linear layers over the same input, as one product.
 
     In inference mode on a processor, oneDNN computes it with the weights in an order of its own and the activation in
@@ -68,9 +71,15 @@ def product(
         activation: applied to the result.
         name: of the activation in the model's configuration.
         scales: factor of each layer's result; None leaves them as they are.
+        int8: multiply in eight bits; inference alone.
     """
     import torch
 
+    if int8:
+        weight, bias = weight_and_bias(layers, torch.float32, scales)
+        return quantized(
+            weight, bias, activation, ONEDNN_ACTIVATIONS.get(name, ("none", "") if activation is None else None)
+        )
     weight, bias = weight_and_bias(layers, dtype, scales)
     post = ONEDNN_ACTIVATIONS.get(name) if activation is not None else ("none", "")
     if post is not None and weight.device.type == "cpu" and torch.is_inference_mode_enabled() and has_onednn():

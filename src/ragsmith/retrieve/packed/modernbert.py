@@ -22,11 +22,14 @@ class ModernBertBackbone:
         self.model = model
         self.config = model.config
 
-    def weights(self, dtype: "torch.dtype") -> list[LayerWeights]:
+    def weights(self, dtype: "torch.dtype", int8: bool = False) -> list[LayerWeights]:
         """See `Backbone`."""
         return [
             LayerWeights(
-                *(product([part], dtype) for part in (layer.attn.Wqkv, layer.attn.Wo, layer.mlp.Wi, layer.mlp.Wo))
+                *(
+                    product([part], dtype, int8=int8)
+                    for part in (layer.attn.Wqkv, layer.attn.Wo, layer.mlp.Wi, layer.mlp.Wo)
+                )
             )
             for layer in self.model.layers
         ]
@@ -35,7 +38,7 @@ class ModernBertBackbone:
         """See `Backbone`."""
         import torch
 
-        dtype = weights[0].out.weight.dtype
+        dtype = weights[0].dtype
         heads = self.config.num_attention_heads
         scale = (self.config.hidden_size // heads) ** -0.5
         embeddings = self.model.embeddings

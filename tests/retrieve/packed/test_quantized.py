@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+import torch
+
+from ragsmith.compute.device import Machine
+from ragsmith.retrieve.encoder import Encoder
+from ragsmith.retrieve.models import resolve_model
+from ragsmith.retrieve.packed.linear import product
+from ragsmith.retrieve.packed.quantized import has_int8
+
+needs_int8 = pytest.mark.skipif(not has_int8(), reason="this processor has no instructions for int8")
+HALF = Machine("cpu", "bf16")
+
+
+@needs_int8
+@pytest.mark.parametrize("shift", [0.0, 3.0, -3.0])
+@pytest.mark.parametrize("name", ["", "gelu", "silu"])
+def test_a_product_in_int8_is_close_to_the_exact_one(shift: float, name: str) -> None:
+    torch.manual_seed(0)
+    layer, values = torch.nn.Linear(64, 48), torch.randn(20, 64) + shift
+    activation = {"": None, "gelu": torch.nn.functional.gelu, "silu": torch.nn.functional.silu}[name]
+    with torch.inference_mode():
+        exact = layer(values) if activation is None else activation(layer(values))
+        found = product([layer], torch.bfloat16, activation, name, int8=True)(values.bfloat16()).float()
+    assert torch.cosine_similarity(found.flatten(), exact.flatten(), dim=0) > 0.999
+
+
+@needs_int8
+def test_vectors_in_int8_keep_their_neighbours_and_have_a_key_of_their_own() -> None:
+    folder = resolve_model("package:all-MiniLM-L6-v2")
+    exact, whole = Encoder.load(folder, HALF), Encoder.load(folder, HALF, int8=True)
+    texts = [f"The {animal} {verb}." for animal in ("cat", "stock market", "engine") for verb in ("sleeps", "falls")]
+    one, two = exact.encode(texts, "passage"), whole.encode(texts, "passage")
+    assert 0.97 < (one * two).sum(1).min() and not np.array_equal(one, two)
+    assert np.array_equal((two @ one.T).argmax(1), np.arange(len(texts)))
+    assert exact.identity("passage") != whole.identity("passage")
+
+
+def test_int8_changes_nothing_where_gradients_flow() -> None:
+    folder = resolve_model("package:all-MiniLM-L6-v2")
+    exact, whole = Encoder.load(folder, HALF), Encoder.load(folder, HALF, int8=True)
+    ids = exact.token_ids(["a text"], "query")
+    assert torch.equal(exact.forward(ids, "query"), whole.forward(ids, "query"))
