@@ -26,10 +26,11 @@ class ModernBertBackbone:
         """See `Backbone`."""
         return [
             LayerWeights(
-                *(
-                    product([part], dtype, int8=int8)
-                    for part in (layer.attn.Wqkv, layer.attn.Wo, layer.mlp.Wi, layer.mlp.Wo)
-                )
+                product([layer.attn.Wqkv], dtype, int8=int8),
+                product([layer.attn.Wo], dtype, int8=int8),
+                product([layer.mlp.Wi], dtype, int8=int8),
+                product([layer.mlp.Wo], dtype, int8=int8),
+                dtype,
             )
             for layer in self.model.layers
         ]
