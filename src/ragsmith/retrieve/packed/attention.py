@@ -19,7 +19,7 @@ def attention(
     """Scaled dot-product attention (Vaswani et al. 2017), each token over the tokens of its own sequence.
 
     Args:
-        qkv: queries, keys and values, shape (tokens, 3, heads, width).
+        qkv: queries, keys and values, shape (tokens, 3, heads, width); rows behind those of the layout give zeros.
         layout: where the sequences lie.
         scale: of the products.
         bias: added to the scaled products, shape (heads or 1, longest, longest): relative positions, or −inf where a
@@ -60,6 +60,7 @@ def inferred_attention(qkv: "torch.Tensor", layout: Layout, scale: float) -> "to
 
     tokens, _, heads, width = qkv.shape
     out = qkv.new_empty(tokens, heads, width)
+    out[layout.tokens :] = 0
     for group in [part for whole in layout.groups for part in parts(whole, heads)]:
         queries, keys, values = split_heads(qkv, group)
         if scale != 1:
@@ -133,6 +134,7 @@ def _make_grouped_attention() -> Any:
         ) -> torch.Tensor:
             tokens, _, heads, width = qkv.shape
             out = qkv.new_empty(tokens, heads, width)
+            out[layout.tokens :] = 0
             groups = [part for group in layout.groups for part in parts(group, heads)]
             kept: list[torch.Tensor] = []
             masks: list[torch.Tensor] = []

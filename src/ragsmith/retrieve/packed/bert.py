@@ -14,6 +14,8 @@ BERT_KINDS = {"bert", "roberta", "xlm-roberta", "camembert", "mpnet"}
 # These count positions from the one after the padding token's number.
 POSITIONS_AFTER_PADDING = {"roberta", "xlm-roberta", "camembert", "mpnet"}
 
+ROWS = 128
+
 
 class LayerWeights(NamedTuple):
     """The products of one layer; `up` with its activation."""
@@ -45,7 +47,7 @@ class BertBackbone:
         """See `Backbone`."""
         dtype = weights[0].dtype
         heads = self.config.num_attention_heads
-        hidden = self._embedded(token_ids, layout, dtype)
+        hidden = filled(self._embedded(token_ids, layout, dtype))
         bias = self._relative_positions(layout, dtype)
         for layer, of_layer in zip(self.model.encoder.layer, weights, strict=True):
             if self.kind == "mpnet":
@@ -54,13 +56,13 @@ class BertBackbone:
             else:
                 norm, inside = layer.attention.output.LayerNorm, layer.attention.self
                 drop = layer.attention.output.dropout
-            qkv = of_layer.qkv(hidden).view(layout.tokens, 3, heads, -1)
+            qkv = of_layer.qkv(hidden).view(len(hidden), 3, heads, -1)
             dropout = inside.dropout.p if inside.dropout.training else 0.0
             attended = attention(qkv, layout, 1.0, bias, dropout)
             hidden = layer_norm(norm, of_layer.out.added_to(hidden, attended, drop))
             inner = of_layer.up(hidden)
             hidden = layer_norm(layer.output.LayerNorm, of_layer.down.added_to(hidden, inner, layer.output.dropout))
-        return hidden
+        return hidden[: layout.tokens]
 
     def _layer_weights(self, layer: Any, dtype: "torch.dtype", int8: bool) -> LayerWeights:
         if self.kind == "mpnet":
@@ -114,6 +116,19 @@ def positions_after_padding(token_ids: "torch.Tensor", layout: Layout, padding: 
     total = real.cumsum(0)
     before = (total - real)[layout.starts].repeat_interleave(layout.boundaries.diff())
     return (total - before) * real + padding
+
+
+def filled(rows: "torch.Tensor") -> "torch.Tensor":
+    """Rows of zeros put behind, in inference on a processor, up to a multiple of `ROWS`.
+
+    oneDNN compiles a product for each number of rows and keeps the code: memory would grow with each new batch.
+    """
+    import torch
+
+    lacking = -len(rows) % ROWS
+    if not lacking or rows.device.type != "cpu" or not torch.is_inference_mode_enabled():
+        return rows
+    return torch.nn.functional.pad(rows, (0, 0, 0, lacking))
 
 
 def layer_norm(norm: Any, values: "torch.Tensor") -> "torch.Tensor":
