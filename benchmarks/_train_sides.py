@@ -26,7 +26,8 @@ from ragsmith.learn.training_data import BatchBuilder, training_examples
 from ragsmith.retrieve.build import build_index
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.index import DenseIndex
-from ragsmith.retrieve.mine import MiningSettings, mine_hard_negatives
+from ragsmith.retrieve.margins import Margins
+from ragsmith.retrieve.mine import MiningData, MiningSettings, mine_hard_negatives
 from ragsmith.retrieve.models import resolve_model
 from ragsmith.retrieve.passage_text import passage_inputs
 
@@ -121,16 +122,11 @@ def prepare(job: Job) -> None:
     folder, model, machine = Path(job.folder), resolve_model(job.model), probe()
     encoder = Encoder.load(model, machine)
     index = DenseIndex.load(build_index(model, passages, machine, 8192, folder / "index_work", ""))
-    mined, _ = mine_hard_negatives(
-        train["query_id"].tolist(),
-        encoder.encode(train["text"].tolist(), "query"),
-        {query_id: [passage_id] for query_id, passage_id in zip(train["query_id"], train["passage_id"], strict=True)},
-        index,
-        passages,
-        set(passages["document_id"]),
-        # So wide that nobody starves: each query of the benchmark has its two.
-        MiningSettings(num_negatives=NEGATIVES, relaxed_margins=(0.02, 0.0, -10.0)),
-    )
+    positives = {query: [passage] for query, passage in zip(train["query_id"], train["passage_id"], strict=True)}
+    data = MiningData(train, encoder.encode(train["text"].tolist(), "query"), positives, index, passages)
+    # So wide that nobody starves: each query of the benchmark has its two.
+    settings = MiningSettings(num_negatives=NEGATIVES, margins=Margins(relaxed=(0.02, 0.0, -10.0)))
+    mined = mine_hard_negatives(data, settings, machine).table
     for name, table in (("passages", passages), ("train", train), ("dev", dev), ("mined", mined)):
         table.to_parquet(folder / f"{name}.parquet", index=False)
 

@@ -1,3 +1,4 @@
+import json
 from dataclasses import asdict
 
 import numpy as np
@@ -47,9 +48,9 @@ def test_fresh_negatives_come_from_the_pool_alone(fresh, tiny_model, machine):
     assert [set(ids) for ids in mined["negative_ids"]] == [{"p3"}, {"p1", "p3"}]
 
 
-def test_settings_come_back_out_of_a_report() -> None:
+def test_settings_come_back_out_of_json() -> None:
     settings = MiningSettings(miner="hybrid", top_k=7, margins=Margins(0.1, (0.05,), absolute=0.2))
-    assert MiningSettings.of_report({"settings": asdict(settings)}) == settings
+    assert MiningSettings.of_json(json.loads(json.dumps(asdict(settings)))) == settings
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ def has_checkpoint_and_went_on(fit: Path) -> bool:
 
 
 def retriever_is_training(data: Path) -> bool:
-    return has_checkpoint_and_went_on(data / "06_models/.work/retriever/fit")
+    return has_checkpoint_and_went_on(data / "06_models/.work/retriever/fit-1")
 
 
 def reader_is_training(data: Path) -> bool:

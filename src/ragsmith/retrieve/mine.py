@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -64,11 +64,10 @@ class MiningSettings:
     seed: int = 0
 
     @classmethod
-    def of_report(cls, report: Mapping[str, Any]) -> "MiningSettings":
-        """The settings that a report of `mine_hard_negatives` was made with."""
-        values = dict(report["settings"])
-        margins = {**values.pop("margins")}
-        return cls(**values, margins=Margins(**{**margins, "relaxed": tuple(margins["relaxed"])}))
+    def of_json(cls, values: Mapping[str, Any]) -> "MiningSettings":
+        """What `dataclasses.asdict` made of settings, after it went through JSON."""
+        margins = {**values["margins"], "relaxed": tuple(values["margins"]["relaxed"])}
+        return cls(**{**values, "margins": Margins(**margins)})
 
 
 @dataclass(frozen=True)
@@ -325,7 +324,6 @@ class Mining:
         counts = table["negative_ids"].map(len)
         scores = np.concatenate([part.cosine for part in self.negatives])
         return {
-            "settings": asdict(self.settings),
             "miner": self.settings.miner,
             "judged_by": "cosine" if self.teacher is None else "teacher",
             "pool": {"passages": len(self.pool), "of": len(self.passage_ids)},

@@ -33,8 +33,10 @@ def mine(
     work: Path,
     params: NegativeMiningParams,
     compute: ComputeParams,
-) -> tuple[pd.DataFrame, dict[str, Any], pd.DataFrame, Figure]:
-    """Hard negatives of the training queries, from training documents alone, with report, samples and figure."""
+) -> tuple[pd.DataFrame, dict[str, Any], dict[str, Any], pd.DataFrame, Figure]:
+    """Hard negatives of the training queries, from training documents alone, with how and what was found."""
+    from dataclasses import asdict
+
     from ragsmith.retrieve.candidate_pool import training_pool
     from ragsmith.retrieve.encoder import Encoder
     from ragsmith.retrieve.given import with_given_negatives
@@ -65,7 +67,8 @@ def mine(
     if report["starved"]:
         logger.info("%s queries starved; relaxed: %s", report["starved"], report["relaxed_to_margin"])
     table = with_given_negatives(mined.table, given_negatives, passages)
-    return table, {**report, "given": len(given_negatives)}, mined.samples, score_figure(report)
+    settings = asdict(mining_settings(params))
+    return table, settings, {**report, "given": len(given_negatives)}, mined.samples, score_figure(report)
 
 
 def mining_settings(params: NegativeMiningParams) -> "MiningSettings":

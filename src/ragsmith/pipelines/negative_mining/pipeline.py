@@ -25,7 +25,7 @@ def create_pipeline() -> Pipeline:
                     "params:negative_mining",
                     "params:compute",
                 ],
-                ["mined", "mining_report", "mining_audit", "mining_figure"],
+                ["mined", "mining_settings", "mining_report", "mining_audit", "mining_figure"],
                 name="mine_negatives",
             )
         ],

@@ -17,7 +17,7 @@ def create_pipeline() -> Pipeline:
                     "queries",
                     "qrels",
                     "mined",
-                    "mining_report",
+                    "mining_settings",
                     "passages",
                     "splits",
                     "base_reranker",
