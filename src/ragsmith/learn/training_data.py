@@ -102,7 +102,7 @@ def chosen_queries(queries: pd.DataFrame, train_on: str, enough_examples: int) -
     Args:
         queries: query_id, kind, origin, split and any other columns.
         train_on: `examples` (written by hand), `structural`, `all`; `auto` takes examples when there are enough of
-            them, else all. Or a kind of query, or the origin of some, such as the file of records they came with.
+            them, else all. Or a kind of query, or an origin.
         enough_examples: for `auto`.
     Returns:
         The training queries, in their order.

@@ -13,7 +13,7 @@ class StageParams(Params):
 
     queries: str = Field(
         "auto",
-        description="which: auto, examples, structural, all, a kind of query, or the file of records they are of",
+        description="which: auto, examples, structural, all, or a kind of query (lead, heading, …)",
     )
     remine: bool = Field(False, description="look for negatives again with the model as it is when the stage begins")
     epochs: int | None = Field(None, ge=1, description="null: as for all")
