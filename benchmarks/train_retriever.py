@@ -189,17 +189,13 @@ def run_side(side: str, job: dict[str, Any], work: Path, variables: dict[str, st
     Raises:
         RuntimeError: it failed; the message has its last lines.
     """
+    from ragsmith.learn.backends.flagembedding import offline
+
     script = Path(__file__).with_name("_train_sides.py")
     work.mkdir(parents=True, exist_ok=True)
     environment = {
-        **os.environ,
+        **offline(work),
         "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]),
-        "HF_HUB_OFFLINE": "1",
-        "HF_DATASETS_OFFLINE": "1",
-        "HF_DATASETS_CACHE": str(work / "cache"),
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "DO_NOT_TRACK": "1",
-        "TOKENIZERS_PARALLELISM": "false",
         **(variables or {}),
     }
     log = work / "output.log"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ragsmith.collect.documents import Document
+from ragsmith.collect.files import LEAVES_FOLDER, files_below
 from ragsmith.collect.sections import sections
 
 logger = logging.getLogger(__name__)
@@ -44,16 +45,10 @@ def read_folder(folder: Path, max_bytes: int = 50_000_000) -> FolderReading:
     """
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is not a folder. Create it and put .md, .txt or .jsonl files there.")
-    root = folder.resolve()
     reading = FolderReading()
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder)
-        if any(part.startswith(".") for part in relative.parts) or not path.is_file():
-            continue
-        # A name that is no UTF-8 could not be written into any table.
-        uri = relative.as_posix().encode("utf-8", "backslashreplace").decode()
-        if not path.resolve().is_relative_to(root):
-            reading.rejected.append({"uri": uri, "reason": "link that leaves the folder"})
+    for path, uri, inside in files_below(folder):
+        if not inside:
+            reading.rejected.append({"uri": uri, "reason": LEAVES_FOLDER})
         elif path.suffix.lower() not in {*MARKUP, *RECORD_SUFFIXES}:
             reading.rejected.append({"uri": uri, "reason": f"unknown file type {path.suffix or '(none)'}"})
         elif path.stat().st_size > max_bytes:

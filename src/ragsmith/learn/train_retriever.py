@@ -1,10 +1,8 @@
 """Training a retriever: stages, loop, gate, saved model."""
 
-import hashlib
-import logging
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +17,9 @@ from ragsmith.learn.model_card import model_card
 from ragsmith.learn.stages import RetrieverData, Stage
 from ragsmith.learn.training_data import BatchBuilder, training_examples
 from ragsmith.retrieve.encoder import Encoder
+from ragsmith.retrieve.identity import model_identity
 from ragsmith.retrieve.models import model_hash
+from ragsmith.store import hash_json
 
 if TYPE_CHECKING:
     import torch
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     Weights = dict[str, torch.Tensor]
 
 __all__ = ["RetrieverData", "RetrieverRun", "RetrieverSettings", "Stage", "train_retriever"]
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -206,9 +204,10 @@ def train_stage(
     builder = BatchBuilder(
         examples, data.passages, settings.batch_size, settings.negatives, settings.cut_probability, loop.seed
     )
+    # The folder's hash for the prompts, the model's own for the weights that the stage starts from.
+    identity = hash_json([model_hash(str(base)), model_identity(encoder.model), asdict(settings.lora)])
     if settings.lora.rank:
         add_adapters(encoder, settings.lora, loop.seed)
-    identity = hashlib.sha256(f"{model_hash(str(base))} {state_hash(start)} {settings.lora}".encode()).hexdigest()
     task = ContrastiveTask(encoder, builder, data.dev, settings.contrastive, identity)
     label = "retriever" if len(data.stages) < 2 else f"retriever, {stage.name}"
     fitted = fit(task, loop, machine, work, label)
@@ -230,12 +229,3 @@ def train_stage(
         "scores": fitted.state.scores,
     }
     return StageResult(report, last, best, fitted)
-
-
-def state_hash(state: "dict[str, torch.Tensor]") -> str:
-    """Content hash of weights in memory."""
-    total = hashlib.sha256()
-    for name, tensor in sorted(state.items()):
-        total.update(name.encode())
-        total.update(tensor.contiguous().view(-1).numpy().tobytes())
-    return total.hexdigest()

@@ -12,6 +12,7 @@ from ragsmith.collect.exchange.record_set import RecordSet, merged
 from ragsmith.collect.exchange.source_text import MAX_BYTES
 from ragsmith.collect.exchange.squad import read_squad
 from ragsmith.collect.exchange.wikiqa import read_wikiqa
+from ragsmith.collect.files import LEAVES_FOLDER, files_below
 
 logger = logging.getLogger(__name__)
 
@@ -55,15 +56,10 @@ def read_records(folder: Path, max_bytes: int = MAX_BYTES) -> RecordReading:
     """
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is not a folder. Create it and put files of records there.")
-    root = folder.resolve()
     reading, sets, faults = RecordReading(), [], []
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder)
-        if any(part.startswith(".") for part in relative.parts) or not path.is_file():
-            continue
-        uri = relative.as_posix().encode("utf-8", "backslashreplace").decode()
-        if not path.resolve().is_relative_to(root):
-            reading.rejected.append({"uri": uri, "reason": "link that leaves the folder"})
+    for path, uri, inside in files_below(folder):
+        if not inside:
+            reading.rejected.append({"uri": uri, "reason": LEAVES_FOLDER})
             continue
         try:
             kind = detect_format(path, max_bytes)

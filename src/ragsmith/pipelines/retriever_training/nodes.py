@@ -71,17 +71,19 @@ def train(
     stages, wanted = plan(queries, params)
     mined = mined[mined["query_id"].isin(wanted["query_id"])]
     logger.info("training on %d queries: %s", len(mined), wanted["kind"].value_counts().to_dict())
-    right = qrels[qrels["grade"] > 0].groupby("query_id", sort=False)["passage_id"].agg(list)
-    fresh = FreshNegatives(
-        queries,
-        right.to_dict(),
-        passages,
-        training_pool(candidate_pool, passages, splits),
-        MiningSettings.of_json(mining_settings),
-        machine,
-        work / "fresh",
-        Teacher.load(base_reranker, machine, work / "teacher", compute.batch_tokens) if base_reranker else None,
-    )
+    fresh = None
+    if any(stage.remine for stage in stages):  # else no cross-encoder need be loaded
+        right = qrels[qrels["grade"] > 0].groupby("query_id", sort=False)["passage_id"].agg(list)
+        fresh = FreshNegatives(
+            queries,
+            right.to_dict(),
+            passages,
+            training_pool(candidate_pool, passages, splits),
+            MiningSettings.of_json(mining_settings),
+            machine,
+            work / "fresh",
+            Teacher.load(base_reranker, machine, work / "teacher", compute.batch_tokens) if base_reranker else None,
+        )
     data = RetrieverData(queries, mined, passages, dev, stages, fresh)
     base = adapted_base(base_encoder, params.pooling, params.query_prompt, params.passage_prompt, work)
     if params.backend != "native":

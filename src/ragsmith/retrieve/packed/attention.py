@@ -1,5 +1,6 @@
 """Attention within each sequence of a packed batch."""
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 from ragsmith.retrieve.packed.layout import Group, Layout
@@ -104,21 +105,12 @@ def join_heads(values: "torch.Tensor", group: Group, target: "torch.Tensor") -> 
     rows.view(count, length, heads, width).copy_(values.view(count, heads, length, width).transpose(1, 2))
 
 
+@cache
 def grouped_attention() -> Any:
     """The autograd function (a class, made when torch is there).
 
     It is written by hand because autograd would make a zero tensor of the whole batch for the slice of each group.
     """
-    global _grouped_attention  # noqa: PLW0603
-    if _grouped_attention is None:
-        _grouped_attention = _make_grouped_attention()
-    return _grouped_attention
-
-
-_grouped_attention: Any = None
-
-
-def _make_grouped_attention() -> Any:
     import torch
 
     class GroupedAttention(torch.autograd.Function):
