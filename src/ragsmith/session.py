@@ -4,6 +4,7 @@ import difflib
 import inspect
 import logging
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ragsmith.datasets import ModelSource
 from ragsmith.runner import RecognisingRunner
-from ragsmith.store import LockHeld, exclusive
+from ragsmith.store import LockHeld, exclusive, out_of_space
 
 LOCK_FILE = ".ragsmith.lock"
 SHOWN_FAULTS = 20
@@ -48,7 +49,8 @@ class RagsmithSession(KedroSession):
         """Run as `KedroSession.run` does, which see for the arguments.
 
         Raises:
-            UserError: the configuration, an input, or another run on the same data stands in the way.
+            UserError: the configuration, an input, or another run on the same data stands in the way; or the disk is
+                full.
         """
         call = inspect.signature(KedroSession.run).bind(self, *args, **kwargs)
         call.arguments["runner"] = _recognising(call.arguments.get("runner"))
@@ -70,6 +72,14 @@ class RagsmithSession(KedroSession):
             faults = parameter_faults(loader, raw, names) or [str(error)]
             refuse(faults + model_faults(loader, catalog, names), "in the parameters", error)
             raise
+        except Exception as error:
+            if not out_of_space(error):
+                raise
+            raise UserError(
+                f"There was no room to write ({error}). {data} is on a disk with "
+                f"{shutil.disk_usage(data).free / 2**20:,.0f} MiB free; 'ulimit -f' shows the limit of a file's size. "
+                "What was finished before is whole: make room and give the same command again, and it goes on."
+            ) from error
 
     def _get_config_loader(self) -> Any:
         self._check_environment()

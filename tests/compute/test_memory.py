@@ -20,6 +20,8 @@ def use():
 
 before = resident()
 with freed_memory_kept():
+    with freed_memory_kept():
+        use()
     use()
     inside = resident()
 print(inside - before, resident() - before)

@@ -1,7 +1,9 @@
+import pandas as pd
 import pytest
 from pydantic import ValidationError
 
 from ragsmith.pipelines.retriever_training.aliases import ALIASES, ALWAYS, ELSEWHERE
+from ragsmith.pipelines.retriever_training.nodes import plan
 from ragsmith.pipelines.retriever_training.params import RetrieverTrainingParams
 
 SEEDS = {
@@ -62,3 +64,13 @@ def test_plans_that_contradict_themselves_are_refused() -> None:
         RetrieverTrainingParams(stages=[{"queries": "examples"}], rounds=2)
     with pytest.raises(ValidationError, match="backend flagembedding trains one plain stage"):
         RetrieverTrainingParams(backend="flagembedding", rounds=2)
+
+
+@pytest.mark.parametrize(("written", "rate"), [(500, None), (499, 5e-6), (0, 5e-6)])
+def test_hardly_any_written_questions_mean_the_rate_of_structural_ones(written, rate):
+    kinds = ["example"] * written + ["lead"] * 10
+    queries = pd.DataFrame(
+        {"query_id": [f"q{n}" for n in range(len(kinds))], "kind": kinds, "split": "train", "origin": "x"}
+    )
+    stages, wanted = plan(queries, RetrieverTrainingParams(learning_rate=5e-5))
+    assert [stage.learning_rate for stage in stages] == [rate] and len(wanted) == len(kinds)

@@ -2,8 +2,10 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -74,6 +76,26 @@ def test_killed_run_goes_on_and_ends_as_an_undisturbed_one(finished, project, mo
     assert project.artefacts() == expected
     assert without_run(project.metrics()) == without_run(finished.metrics())
     assert [path for path in project.data.rglob(".*.staging-*") if ".work" not in path.parts] == []
+
+
+def test_run_without_room_says_so_and_goes_on_when_there_is_some(finished, project):
+    # 3,000 KiB for a file: the tables fit, and the first checkpoint does not.
+    limited = subprocess.run(
+        ["bash", "-c", f"ulimit -f 3000; exec {shlex.quote(sys.executable)} -m kedro run --env test"],
+        cwd=project.folder,
+        env=project.environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=SECONDS,
+    )
+    assert limited.returncode == 1 and "Traceback" not in limited.stdout, limited.stdout
+    assert "Error: There was no room to write" in limited.stdout and str(project.data) in limited.stdout
+    left = project.artefacts()
+    assert 0 < len(left) < len(finished.artefacts()) and "06_models/retriever" not in left
+    assert "recognised: mine_negatives " in project.run()
+    assert project.artefacts() == finished.artefacts()
 
 
 def test_second_run_on_the_same_data_is_refused_while_the_first_goes_on(project):

@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import platform
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +13,13 @@ DEFAULT_THRESHOLD = 128 * 1024  # glibc's own, of both
 LARGEST_TRIM, LARGEST_BLOCK = 2**31 - 1, 2**30
 
 
+_lock = threading.Lock()
+_holders: list[object] = []  # the bodies of `freed_memory_kept` that are being run
+
+
 @contextmanager
 def freed_memory_kept() -> Iterator[None]:
-    """Let glibc keep freed memory for the next step, and give it back to the kernel at the end.
+    """Let glibc keep freed memory for the next step, and give it back to the kernel at the end of the outermost.
 
     Otherwise each step of a training on the processor faults the same gigabytes in again, page by page. What is in use
     at one time stays the same. Does nothing elsewhere than on Linux with glibc.
@@ -23,15 +28,20 @@ def freed_memory_kept() -> Iterator[None]:
     if library is None:
         yield
         return
-    library.mallopt(M_MMAP_THRESHOLD, LARGEST_BLOCK)
-    library.mallopt(M_TRIM_THRESHOLD, LARGEST_TRIM)
+    with _lock:
+        _holders.append(library)
+        library.mallopt(M_MMAP_THRESHOLD, LARGEST_BLOCK)
+        library.mallopt(M_TRIM_THRESHOLD, LARGEST_TRIM)
     try:
         yield
     finally:
-        library.mallopt(M_MMAP_THRESHOLD, DEFAULT_THRESHOLD)
-        library.mallopt(M_TRIM_THRESHOLD, DEFAULT_THRESHOLD)
-        gc.collect()
-        library.malloc_trim(0)
+        with _lock:
+            _holders.pop()
+            if not _holders:
+                library.mallopt(M_MMAP_THRESHOLD, DEFAULT_THRESHOLD)
+                library.mallopt(M_TRIM_THRESHOLD, DEFAULT_THRESHOLD)
+                gc.collect()
+                library.malloc_trim(0)
 
 
 def peak_memory() -> int | None:

@@ -96,9 +96,6 @@ def training_examples(queries: pd.DataFrame, mined: pd.DataFrame) -> list[Exampl
 def chosen_queries(queries: pd.DataFrame, train_on: str, enough_examples: int) -> pd.DataFrame:
     """The training queries of the wanted kind.
 
-    Queries made from the documents' structure repeat the words of their passages. Beside real questions they teach a
-    good encoder to look for equal words again (docs/retriever.md has the figures), so `auto` leaves them out then.
-
     Args:
         queries: query_id, kind, origin, split and any other columns.
         train_on: `examples` (written by hand), `structural`, `all`; `auto` takes examples when there are enough of

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from ragsmith.compute.batching import length_batches, token_batches
 from ragsmith.compute.device import Machine, probe
+from ragsmith.compute.memory import freed_memory_kept
 from ragsmith.compute.progress import progress
 from ragsmith.retrieve.identity import model_identity
 from ragsmith.retrieve.packed import Backbone, packed_backbone, position_limit
@@ -33,6 +35,7 @@ PACKED_MODULES = {"Pooling", "Dense", "Normalize", "Dropout", "LayerNorm"}
 USUAL_LIMIT = 512
 # Texts that are tokenised and sorted at once: enough to sort well, and few enough to hold for a corpus of any size.
 CHUNK = 4096
+MANY = 256  # texts for which it pays to keep memory between batches
 
 
 class Encoder:
@@ -248,7 +251,9 @@ class Encoder:
         training = self.model.training
         self.model.eval()
         try:
-            with ThreadPoolExecutor(1, "tokenize") as ahead, torch.inference_mode():
+            # Giving memory back takes longer than encoding a question does.
+            memory = freed_memory_kept() if len(texts) >= MANY else nullcontext()
+            with ThreadPoolExecutor(1, "tokenize") as ahead, torch.inference_mode(), memory:
                 weights = self.weights()
                 coming = ahead.submit(tokens, 0)
                 for first in range(0, len(texts), CHUNK):

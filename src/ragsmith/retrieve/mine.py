@@ -23,7 +23,7 @@ from ragsmith.retrieve.top_k import pair_scores
 logger = logging.getLogger(__name__)
 
 MINED_COLUMNS = ["query_id", "positive_ids", "negative_ids", "negative_scores", "teacher_scores"]
-QUERIES_AT_ONCE, CANDIDATES_AT_ONCE = 4096, 1 << 19
+QUERIES_AT_ONCE, CANDIDATES_AT_ONCE = 2048, 1 << 18
 # Drawn for a query that lacks negatives, for each one that it wants: most passages are wrong, so few are dropped.
 DRAWN_PER_NEGATIVE = 8
 
@@ -145,11 +145,11 @@ class Mining:
         self.settings, self.teacher = settings, teacher
         self.query_ids, self.texts = data.queries["query_id"].tolist(), data.queries["text"].tolist()
         self.query_vectors, self.vectors = data.vectors, data.index.vectors
-        passages = data.passages.set_index("passage_id").loc[data.index.passage_ids]
+        passages = in_order(data.passages, data.index.passage_ids)
         self.passage_ids = np.asarray(data.index.passage_ids, dtype=object)
         self.inputs = passage_inputs(passages) if teacher or settings.miner in ("bm25", "hybrid") else []
         self.positives, self.bounds = positive_rows(self.query_ids, data.positives, data.index.passage_ids)
-        in_pool = range(len(passages)) if data.pool is None else np.flatnonzero(passages.index.isin(list(data.pool)))
+        in_pool = range(len(passages)) if data.pool is None else np.flatnonzero(passages["passage_id"].isin(data.pool))
         self.pool = np.asarray(in_pool, dtype=np.int64)
         self.keys = text_keys(self.query_ids)
         self.exclusions = Exclusions(passages, self.texts, settings.exclude_same_document, settings.near_duplicate)
@@ -339,6 +339,17 @@ class Mining:
             "mean_negative_score": float(scores.mean()),
             **self.audit.report(),
         }
+
+
+def in_order(passages: pd.DataFrame, passage_ids: list[str]) -> pd.DataFrame:
+    """The passages in the order of these ids; where it is theirs already, no copy is made.
+
+    Raises:
+        KeyError: a passage is not in the table.
+    """
+    if passages["passage_id"].tolist() == passage_ids:
+        return passages
+    return passages.set_index("passage_id").loc[passage_ids].reset_index()
 
 
 def positive_rows(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # Queries and passages of one product: large enough for the processor's best rate, small enough to stay in its cache.
 QUERY_BLOCK, PASSAGE_BLOCK = 512, 4096
+MEASURED_BLOCK = 512  # passages whose lengths are taken at once: it makes several copies of them
 GROUP = 16  # passages that share one maximum
 FLOAT_ERROR = 1e-6  # of a sum of float32 products of unit vectors
 BFLOAT_ROUNDING = 2.0**-8  # largest relative error of a number rounded to bfloat16
@@ -116,8 +117,8 @@ class Searched:
         self.count = len(self.vectors) if self.among is None else len(self.among)
         self.length = 0.0  # of the longest
         self.lost = 0.0  # the most that rounding took from one
-        for begin in range(0, self.count, PASSAGE_BLOCK):
-            block = self.block(begin)
+        for begin in range(0, self.count, MEASURED_BLOCK):
+            block = self.block(begin, MEASURED_BLOCK)
             self.length = max(self.length, float(block.norm(dim=1).max()))
             self.lost = max(self.lost, float((block - block.to(self.type).float()).norm(dim=1).max()))
 
@@ -154,9 +155,9 @@ class Searched:
             each_block(work, range(0, len(queries) if k else 0, QUERY_BLOCK), self.machine)
         return scores, rows
 
-    def block(self, begin: int) -> "torch.Tensor":
+    def block(self, begin: int, size: int = PASSAGE_BLOCK) -> "torch.Tensor":
         """float32 vectors from position `begin` on."""
-        end = begin + PASSAGE_BLOCK
+        end = begin + size
         return self.vectors[begin:end] if self.among is None else self.vectors[self.among[begin:end]]
 
     def rows(self, places: "torch.Tensor") -> "torch.Tensor":

@@ -13,6 +13,7 @@ from ragsmith.store.metadata import (
 )
 from ragsmith.store.provenance import Provenance, current_provenance, recording
 from ragsmith.store.publish import check_target, publish_directory, publish_file, recover
+from ragsmith.store.space import out_of_space
 
 __all__ = [
     "IncompleteArtefact",
@@ -27,6 +28,7 @@ __all__ = [
     "hash_code",
     "hash_json",
     "is_complete",
+    "out_of_space",
     "publish_directory",
     "publish_file",
     "read_metadata",

@@ -11,10 +11,7 @@ from ragsmith.pipelines.retriever_training.aliases import translated
 class StageParams(Params):
     """One training of a curriculum."""
 
-    queries: str = Field(
-        "auto",
-        description="which: auto, examples, structural, all, or a kind of query (lead, heading, …)",
-    )
+    queries: str = Field("all", description="which: all, examples, structural, or a kind of query (lead, heading, …)")
     remine: bool = Field(False, description="look for negatives again with the model as it is when the stage begins")
     epochs: int | None = Field(None, ge=1, description="null: as for all")
     learning_rate: float | None = Field(None, gt=0, le=1, description="null: as for all")
@@ -37,10 +34,10 @@ class RetrieverTrainingParams(Params):
     backend: Literal["native", "sentence_transformers", "flagembedding"] = Field(
         "native", description="our own engine, or another trainer on the same data, to compare"
     )
-    train_on: Literal["auto", "examples", "structural", "all"] = Field(
-        "auto", description="which queries; auto: the examples alone when there are enough, else all"
+    train_on: Literal["all", "examples", "structural"] = Field("all", description="which queries")
+    enough_examples: int = Field(
+        500, ge=1, description="with fewer written questions than these, training is at structural_learning_rate"
     )
-    enough_examples: int = Field(500, ge=1, description="so many example questions are enough")
     stages: list[StageParams] = Field([], description="a curriculum, in place of train_on: each goes on from the last")
     rounds: int = Field(1, ge=1, le=10, description="trainings, each after the first with freshly mined negatives")
     compare_alone: bool = Field(False, description="train each later stage from the base too, for comparison")
@@ -48,6 +45,9 @@ class RetrieverTrainingParams(Params):
     batch_size: int = Field(32, ge=2, description="queries in a batch; each is the others' negative")
     negatives: int = Field(1, ge=0, description="hard negatives per query in a batch, drawn among the mined ones")
     learning_rate: float = Field(2e-5, gt=0, le=1, description="peak, after warm-up")
+    structural_learning_rate: float | None = Field(
+        5e-6, gt=0, le=1, description="peak where most queries are structural ones; null: learning_rate there too"
+    )
     loss: Literal["auto", "infonce", "distillation", "margin_mse"] = Field(
         "auto", description="auto: distillation when mining had a teacher, else infonce"
     )
@@ -65,7 +65,7 @@ class RetrieverTrainingParams(Params):
     query_prompt: str | None = Field(None, description="put before each query; null: the model's own")
     passage_prompt: str | None = Field(None, description="put before each passage; null: the model's own")
     cut_probability: float = Field(
-        0.5, ge=0, le=1, description="how often the query's source is cut from its positive"
+        0.0, ge=0, le=1, description="how often the query's source is cut from its positive"
     )
     max_query_tokens: int = Field(64, ge=4, description="longer queries are cut in training")
     max_passage_tokens: int = Field(128, ge=8, description="longer passages are cut in training")

@@ -1,17 +1,27 @@
 """Attention within each sequence of a packed batch."""
 
 from functools import cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from ragsmith.retrieve.packed.layout import Group, Layout
 
 if TYPE_CHECKING:
     import torch
 
-# Scores computed at once on a processor: they are written, normalised and read again, and should stay in its cache.
-SCORES_AT_ONCE = 2**20
-# Sums of exponentials that are exact enough: neither lost below the smallest number nor beyond the largest.
-SMALLEST_SUM, LARGEST_SUM = 1e-30, 1e30
+# Scores computed at once on a processor: they are written, normalised and read again. Fewer leave its threads waiting.
+SCORES_AT_ONCE = 2**22
+# In inference, sequences are padded to a multiple of this for their scores alone: oneDNN keeps two megabytes for each
+# shape that it has multiplied, and a bucket is one product where each length would be one.
+LENGTH_STEP = 16
+# Sums of exponentials that are exact enough are not lost below the smallest number, nor beyond the largest.
+SMALLEST_SUM, LARGEST = 1e-30, 1e38
+
+
+class Bucket(NamedTuple):
+    """Groups whose sequences are computed at once, each padded to `length`."""
+
+    length: int
+    groups: list[Group]
 
 
 def attention(
@@ -54,28 +64,90 @@ def inferred_attention(qkv: "torch.Tensor", layout: Layout, scale: float) -> "to
     """The same on a processor when there is nothing to learn.
 
     The weights are exponentials divided by their sum after the values are summed, without the row's largest product
-    taken off before: torch's softmax takes three to ten times as long in bfloat16. The range of both precisions
-    reaches e^80 on both sides; where a sum leaves it, the group is computed with softmax.
+    taken off before: torch's softmax takes two to three times as long in bfloat16. Where the sums leave the range of
+    the numbers, softmax is taken after all.
     """
     import torch
 
     tokens, _, heads, width = qkv.shape
     out = qkv.new_empty(tokens, heads, width)
     out[layout.tokens :] = 0
-    for group in [part for whole in layout.groups for part in parts(whole, heads)]:
-        queries, keys, values = split_heads(qkv, group)
+    for bucket in buckets(layout, heads):
+        queries, keys, values = padded_heads(qkv, bucket)
         if scale != 1:
             queries = queries * scale
         weights = torch.bmm(queries, keys.transpose(1, 2)).exp_()
-        totals = weights.sum(-1, keepdim=True)
+        totals = bucket_totals(weights, bucket, heads)
         least, most = torch.aminmax(totals)
-        if least > SMALLEST_SUM and most < LARGEST_SUM:
-            joined = torch.bmm(weights, values).div_(totals)
-        else:
-            weights = torch.softmax(torch.bmm(queries, keys.transpose(1, 2)), dim=-1)
-            joined = torch.bmm(weights, values)
-        join_heads(joined, group, out)
+        largest = LARGEST / values.abs().amax().clamp_min_(1)
+        if not (least > SMALLEST_SUM and most < largest):
+            weights = torch.bmm(queries, keys.transpose(1, 2))
+            begin = 0
+            for group in bucket.groups:
+                end = begin + group.sequences * heads
+                weights[begin:end, :, group.length :] = -torch.inf
+                begin = end
+            weights, totals = torch.softmax(weights, dim=-1), totals.fill_(1)
+        joined = torch.bmm(weights, values).div_(totals).view(-1, heads, bucket.length, width)
+        begin = 0
+        for group in bucket.groups:
+            end = begin + group.sequences
+            rows = out[group.start : group.start + group.sequences * group.length]
+            rows.view(group.sequences, group.length, heads, width).copy_(
+                joined[begin:end, :, : group.length].transpose(1, 2)
+            )
+            begin = end
     return out.flatten(1)
+
+
+def buckets(layout: Layout, heads: int) -> list[Bucket]:
+    """The sequences of a layout, those of like length together, in parts of at most `SCORES_AT_ONCE` scores."""
+    found: list[Bucket] = []
+    held = 0
+    for group in layout.groups:
+        length = -(-group.length // LENGTH_STEP) * LENGTH_STEP
+        room = max(1, SCORES_AT_ONCE // (heads * length**2))
+        done = 0
+        while done < group.sequences:
+            if not found or found[-1].length != length or held >= room:
+                found.append(Bucket(length, []))
+                held = 0
+            taken = min(group.sequences - done, room - held)
+            found[-1].groups.append(Group(group.start + done * group.length, taken, group.length))
+            done, held = done + taken, held + taken
+    return found
+
+
+def padded_heads(qkv: "torch.Tensor", bucket: Bucket) -> "torch.Tensor":
+    """Rows of a bucket, zeros behind each shorter sequence: shape (3, sequences × heads, length, width)."""
+    _, _, heads, width = qkv.shape
+    full = all(group.length == bucket.length for group in bucket.groups)
+    sequences = sum(group.sequences for group in bucket.groups)
+    make = qkv.new_empty if full else qkv.new_zeros
+    padded = make((3, sequences, heads, bucket.length, width))
+    begin = 0
+    for group in bucket.groups:
+        end = begin + group.sequences
+        rows = qkv[group.start : group.start + group.sequences * group.length]
+        rows = rows.view(group.sequences, group.length, 3, heads, width)
+        padded[:, begin:end, :, : group.length].copy_(rows.permute(2, 0, 3, 1, 4))
+        begin = end
+    return padded.flatten(1, 2)
+
+
+def bucket_totals(weights: "torch.Tensor", bucket: Bucket, heads: int) -> "torch.Tensor":
+    """Sum of each row's weights over the tokens of its own sequence, shape (sequences × heads, length, 1)."""
+    import torch
+
+    if len(bucket.groups) == 1:
+        return weights[..., : bucket.groups[0].length].sum(-1, keepdim=True)
+    totals = weights.new_empty(*weights.shape[:2], 1)
+    begin = 0
+    for group in bucket.groups:
+        end = begin + group.sequences * heads
+        torch.sum(weights[begin:end, :, : group.length], -1, keepdim=True, out=totals[begin:end])
+        begin = end
+    return totals
 
 
 def parts(group: Group, heads: int) -> list[Group]:
