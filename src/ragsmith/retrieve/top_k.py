@@ -155,9 +155,9 @@ class Searched:
             each_block(work, range(0, len(queries) if k else 0, QUERY_BLOCK), self.machine)
         return scores, rows
 
-    def block(self, begin: int, size: int = PASSAGE_BLOCK) -> "torch.Tensor":
-        """float32 vectors from position `begin` on."""
-        end = begin + size
+    def block(self, begin: int, size: int | None = None) -> "torch.Tensor":
+        """float32 vectors from position `begin` on: so many, or `PASSAGE_BLOCK`."""
+        end = begin + (size or PASSAGE_BLOCK)
         return self.vectors[begin:end] if self.among is None else self.vectors[self.among[begin:end]]
 
     def rows(self, places: "torch.Tensor") -> "torch.Tensor":
