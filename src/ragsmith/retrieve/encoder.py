@@ -34,7 +34,7 @@ PACKED_MODULES = {"Pooling", "Dense", "Normalize", "Dropout", "LayerNorm"}
 # Where neither the model nor its tokenizer says how long a text may be.
 USUAL_LIMIT = 512
 # Texts that are tokenised and sorted at once: enough to sort well, and few enough to hold for a corpus of any size.
-CHUNK = 4096
+CHUNK, FIRST_CHUNK = 4096, 1024
 MANY = 256  # texts for which it pays to keep memory between batches
 
 
@@ -242,11 +242,14 @@ class Encoder:
         return hash_json(parts)
 
     def encoded_chunks(self, texts: Sequence[str], kind: Kind) -> Iterator[tuple[int, np.ndarray]]:
-        """Vectors of `CHUNK` texts at a time: the number of the first text, and their rows as of `encode`."""
+        """Vectors of at most `CHUNK` texts at a time: the number of the first, and their rows as of `encode`."""
         import torch
 
-        def tokens(first: int) -> list[list[int]]:
-            return self.token_ids(texts[first : first + CHUNK], kind)
+        # Nothing is computed while the first texts are tokenised: these are few.
+        bounds = [0, *range(min(FIRST_CHUNK, CHUNK, len(texts)), len(texts), CHUNK), len(texts)]
+
+        def tokens(number: int) -> list[list[int]]:
+            return self.token_ids(texts[bounds[number] : bounds[number + 1]], kind)
 
         training = self.model.training
         self.model.eval()
@@ -256,10 +259,12 @@ class Encoder:
             with ThreadPoolExecutor(1, "tokenize") as ahead, torch.inference_mode(), memory:
                 weights = self.weights()
                 coming = ahead.submit(tokens, 0)
-                for first in range(0, len(texts), CHUNK):
+                for number, first in enumerate(bounds[:-1]):
                     token_ids = coming.result()
-                    coming = ahead.submit(tokens, first + CHUNK)  # of no texts, at the end
-                    yield first, self._vectors(token_ids, kind, weights)
+                    if number + 2 < len(bounds):
+                        coming = ahead.submit(tokens, number + 1)
+                    if token_ids:
+                        yield first, self._vectors(token_ids, kind, weights)
         finally:
             self.model.train(training)
 

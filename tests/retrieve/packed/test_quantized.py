@@ -5,7 +5,7 @@ import torch
 from ragsmith.compute.device import Machine
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.models import resolve_model
-from ragsmith.retrieve.packed.linear import product
+from ragsmith.retrieve.packed.linear import int8_product
 from ragsmith.retrieve.packed.quantized import has_int8
 
 needs_int8 = pytest.mark.skipif(not has_int8(), reason="this processor has no instructions for int8")
@@ -21,7 +21,7 @@ def test_a_product_in_int8_is_close_to_the_exact_one(shift: float, name: str) ->
     activation = {"": None, "gelu": torch.nn.functional.gelu, "silu": torch.nn.functional.silu}[name]
     with torch.inference_mode():
         exact = layer(values) if activation is None else activation(layer(values))
-        found = product([layer], torch.bfloat16, activation, name, int8=True)(values.bfloat16()).float()
+        found = int8_product([layer], activation, name)(values.bfloat16()).float()
     assert torch.cosine_similarity(found.flatten(), exact.flatten(), dim=0) > 0.999
 
 

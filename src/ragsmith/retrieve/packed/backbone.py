@@ -14,7 +14,7 @@ class Backbone(Protocol):
     def weights(self, dtype: "torch.dtype", int8: bool = False) -> Any:
         """Its weights in the precision to compute in; with gradients enabled, those reach the parameters.
 
-        With `int8`, products are in eight bits, and what lies between them is bfloat16; for inference alone.
+        With `int8`, some products are in eight bits, and the rest is bfloat16; for inference alone.
         """
 
     def hidden(self, token_ids: "torch.Tensor", layout: Layout, weights: Any) -> "torch.Tensor":

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ragsmith.retrieve.packed.attention import attention
 from ragsmith.retrieve.packed.layout import Layout
-from ragsmith.retrieve.packed.linear import Product, product
+from ragsmith.retrieve.packed.linear import Product, int8_product, product
 from ragsmith.retrieve.packed.quantized import QuantizedProduct
 
 if TYPE_CHECKING:
@@ -18,12 +18,16 @@ ROWS = 128
 
 
 class LayerWeights(NamedTuple):
-    """The products of one layer; `up` with its activation."""
+    """The products of one layer; `up` with its activation.
+
+    Only the products of normalised values may be in int8: in those of attended and activated ones, single large
+    numbers leave the others few of the 256 steps, and nDCG loses by it (docs/performance.md).
+    """
 
     qkv: Product | QuantizedProduct
-    out: Product | QuantizedProduct
+    out: Product
     up: Product | QuantizedProduct
-    down: Product | QuantizedProduct
+    down: Product
     dtype: "torch.dtype"  # of what lies between them
 
 
@@ -73,12 +77,13 @@ class BertBackbone:
             inputs, out = [inside.query, inside.key, inside.value], layer.attention.output.dense
         # The scale of attention goes into the queries' weights: no pass over the scores for it.
         scale = float((self.config.hidden_size // self.config.num_attention_heads) ** -0.5)
-        act = layer.intermediate.intermediate_act_fn
+        scales = (scale, 1.0, 1.0)
+        up, act, name = [layer.intermediate.dense], layer.intermediate.intermediate_act_fn, str(self.config.hidden_act)
         return LayerWeights(
-            product(inputs, dtype, scales=(scale, 1.0, 1.0), int8=int8),
-            product([out], dtype, int8=int8),
-            product([layer.intermediate.dense], dtype, act, str(self.config.hidden_act), int8=int8),
-            product([layer.output.dense], dtype, int8=int8),
+            int8_product(inputs, scales=scales) if int8 else product(inputs, dtype, scales=scales),
+            product([out], dtype),
+            int8_product(up, act, name) if int8 else product(up, dtype, act, name),
+            product([layer.output.dense], dtype),
             dtype,
         )
 

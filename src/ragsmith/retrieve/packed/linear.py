@@ -58,8 +58,7 @@ def product(
     activation: "Callable[[torch.Tensor], torch.Tensor] | None" = None,
     name: str = "",
     scales: "Sequence[float] | None" = None,
-    int8: bool = False,
-) -> Product | QuantizedProduct:
+) -> Product:
     """Several linear layers over the same input, as one product.
 
     In inference mode on a processor, oneDNN computes it with the weights in an order of its own and the activation in
@@ -71,15 +70,9 @@ def product(
         activation: applied to the result.
         name: of the activation in the model's configuration.
         scales: factor of each layer's result; None leaves them as they are.
-        int8: multiply in eight bits; inference alone.
     """
     import torch
 
-    if int8:
-        weight, bias = weight_and_bias(layers, torch.float32, scales)
-        return quantized(
-            weight, bias, activation, ONEDNN_ACTIVATIONS.get(name, ("none", "") if activation is None else None)
-        )
     weight, bias = weight_and_bias(layers, dtype, scales)
     post = ONEDNN_ACTIVATIONS.get(name) if activation is not None else ("none", "")
     if post is not None and weight.device.type == "cpu" and torch.is_inference_mode_enabled() and has_onednn():
@@ -87,6 +80,20 @@ def product(
         weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), 4096)
         return Product(weight, bias, fused=post)
     return Product(weight, bias, activation)
+
+
+def int8_product(
+    layers: "list[Any]",
+    activation: "Callable[[torch.Tensor], torch.Tensor] | None" = None,
+    name: str = "",
+    scales: "Sequence[float] | None" = None,
+) -> QuantizedProduct:
+    """The same in eight bits, for inference alone; the arguments are those of `product`."""
+    import torch
+
+    weight, bias = weight_and_bias(layers, torch.float32, scales)
+    unfused = ("none", "") if activation is None else None
+    return quantized(weight, bias, activation, ONEDNN_ACTIVATIONS.get(name, unfused))
 
 
 def has_onednn() -> bool:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from ragsmith.retrieve.packed.attention import attention
 from ragsmith.retrieve.packed.bert import LayerWeights, layer_norm
 from ragsmith.retrieve.packed.layout import Layout
-from ragsmith.retrieve.packed.linear import product
+from ragsmith.retrieve.packed.linear import int8_product, product
 
 if TYPE_CHECKING:
     import torch
@@ -26,10 +26,10 @@ class ModernBertBackbone:
         """See `Backbone`."""
         return [
             LayerWeights(
-                product([layer.attn.Wqkv], dtype, int8=int8),
-                product([layer.attn.Wo], dtype, int8=int8),
-                product([layer.mlp.Wi], dtype, int8=int8),
-                product([layer.mlp.Wo], dtype, int8=int8),
+                int8_product([layer.attn.Wqkv]) if int8 else product([layer.attn.Wqkv], dtype),
+                product([layer.attn.Wo], dtype),
+                int8_product([layer.mlp.Wi]) if int8 else product([layer.mlp.Wi], dtype),
+                product([layer.mlp.Wo], dtype),
                 dtype,
             )
             for layer in self.model.layers

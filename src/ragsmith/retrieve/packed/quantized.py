@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
@@ -46,10 +46,6 @@ class QuantizedProduct:
             *(whole, scale, zero, self.weight, self.scale, zeros, self.bias, 1.0, 0, torch.bfloat16, name, [], kind)
         )
         return result if self.activation is None else self.activation(result)
-
-    def added_to(self, rest: "torch.Tensor", values: "torch.Tensor", dropout: Any) -> "torch.Tensor":
-        """The result plus `rest`; nothing is dropped, for nothing is trained."""
-        return self(values).add_(rest)
 
 
 def quantized(
