@@ -69,8 +69,8 @@ def encoder_of(side: str) -> Any:
 
     folder = resolve_model(MODEL)
     if side.startswith("ours"):
-        machine = Machine("cpu", "fp32" if side == "ours_fp32" else "bf16")
-        encoder = Encoder.load(folder, machine, int8=side == "ours_int8")
+        machine = Machine("cpu", "fp32" if side == "ours_fp32" else "bf16", int8=side == "ours_int8")
+        encoder = Encoder.load(folder, machine)
         return lambda texts: encoder.encode(texts, "passage")
     from sentence_transformers import SentenceTransformer
 

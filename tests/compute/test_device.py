@@ -12,6 +12,11 @@ def test_what_is_asked_for_is_taken_as_given() -> None:
 
 
 @no_cuda
+def test_int8_is_what_auto_gives_and_encoders_in_eight_bits() -> None:
+    assert probe("cpu", "int8") == Machine("cpu", probe("cpu").precision, int8=True)
+
+
+@no_cuda
 def test_cuda_that_is_not_there_is_an_error_that_says_what_to_write() -> None:
     with pytest.raises(ValueError, match=r"sees no CUDA device\. Use 'auto' or 'cpu'"):
         probe("cuda")

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import torch
 
 DeviceName = Literal["auto", "cpu", "cuda"]
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "int8"]
 
 
 @dataclass(frozen=True)
@@ -18,10 +18,12 @@ class Machine:
     Attributes:
         device: `cpu` or `cuda`.
         precision: `fp32` or `bf16` (matrix products in bfloat16, weights and sums in float32).
+        int8: encoders multiply in eight bits where they can; whatever is trained does not.
     """
 
     device: str
     precision: str
+    int8: bool = False
 
     def autocast(self) -> "contextlib.AbstractContextManager[object]":
         """The context in which a forward pass runs in this precision."""
@@ -46,7 +48,8 @@ def probe(device: DeviceName = "auto", precision: Precision = "auto") -> Machine
 
     Args:
         device: `auto` prefers CUDA when it is there.
-        precision: `auto` probes; the others are taken as given.
+        precision: `auto` probes; `int8` is what `auto` gives, and encoders in eight bits; the others are taken as
+            given.
     Raises:
         ValueError: `cuda` was asked for and is not there.
     """
@@ -58,7 +61,7 @@ def probe(device: DeviceName = "auto", precision: Precision = "auto") -> Machine
             "device 'cuda' was asked for, but torch sees no CUDA device. Use 'auto' or 'cpu' in globals.yml."
         )
     chosen = ("cuda" if has_cuda else "cpu") if device == "auto" else device
-    if precision != "auto":
+    if precision in {"fp32", "bf16"}:
         return Machine(chosen, precision)
     if chosen == "cuda":
         fast = torch.cuda.get_device_capability() >= (8, 0)
@@ -66,4 +69,4 @@ def probe(device: DeviceName = "auto", precision: Precision = "auto") -> Machine
         # Private names, but the only probe that torch has; a torch without them is taken as a processor without bf16.
         probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
         fast = any(bool(getattr(torch.cpu, name, bool)()) for name in probes)
-    return Machine(chosen, "bf16" if fast else "fp32")
+    return Machine(chosen, "bf16" if fast else "fp32", precision == "int8")

@@ -46,10 +46,10 @@ class Encoder:
 
     Args:
         model: loaded with `load_sentence_transformer`.
-        machine: where it computes and in which precision.
+        machine: where it computes and in which precision. With its `int8`, `encode` multiplies in eight bits where
+            the processor has instructions for it; training never does.
         max_tokens: texts are cut here; None takes the model's own limit.
         batch_tokens: tokens computed at once.
-        int8: `encode` multiplies in eight bits where the processor has instructions for it; training never does.
     Raises:
         ValueError: the model is no transformer, or its tokenizer gives a single text other token types than 0.
     """
@@ -60,7 +60,6 @@ class Encoder:
         machine: Machine,
         max_tokens: int | None = None,
         batch_tokens: int = 4096,
-        int8: bool = False,
     ) -> None:
         self.model = model.to(machine.device)
         self.machine = machine
@@ -89,7 +88,7 @@ class Encoder:
                 "%s has no packed computation here: it is computed with padding, as sentence-transformers does.",
                 " → ".join([type(transformer).__name__, *(type(module).__name__ for module in list(model)[1:])]),
             )
-        self.int8 = int8 and self.backbone is not None and machine.device == "cpu" and has_int8()
+        self.int8 = machine.int8 and self.backbone is not None and machine.device == "cpu" and has_int8()
         self._prompt_tokens: dict[str, int] = {}
 
     @classmethod
@@ -99,10 +98,9 @@ class Encoder:
         machine: Machine | None = None,
         max_tokens: int | None = None,
         batch_tokens: int = 4096,
-        int8: bool = False,
     ) -> "Encoder":
         """The encoder of a checked model folder; the arguments are those of the class."""
-        return cls(load_sentence_transformer(folder), machine or probe(), max_tokens, batch_tokens, int8)
+        return cls(load_sentence_transformer(folder), machine or probe(), max_tokens, batch_tokens)
 
     @property
     def dimension(self) -> int:

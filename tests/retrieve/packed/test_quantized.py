@@ -9,7 +9,7 @@ from ragsmith.retrieve.packed.linear import int8_product
 from ragsmith.retrieve.packed.quantized import has_int8
 
 needs_int8 = pytest.mark.skipif(not has_int8(), reason="this processor has no instructions for int8")
-HALF = Machine("cpu", "bf16")
+HALF, WHOLE = Machine("cpu", "bf16"), Machine("cpu", "bf16", int8=True)
 
 
 @needs_int8
@@ -28,7 +28,7 @@ def test_a_product_in_int8_is_close_to_the_exact_one(shift: float, name: str) ->
 @needs_int8
 def test_vectors_in_int8_keep_their_neighbours_and_have_a_key_of_their_own() -> None:
     folder = resolve_model("package:all-MiniLM-L6-v2")
-    exact, whole = Encoder.load(folder, HALF), Encoder.load(folder, HALF, int8=True)
+    exact, whole = Encoder.load(folder, HALF), Encoder.load(folder, WHOLE)
     texts = [f"The {animal} {verb}." for animal in ("cat", "stock market", "engine") for verb in ("sleeps", "falls")]
     one, two = exact.encode(texts, "passage"), whole.encode(texts, "passage")
     assert (one * two).sum(1).min() > 0.97 and not np.array_equal(one, two)
@@ -38,6 +38,6 @@ def test_vectors_in_int8_keep_their_neighbours_and_have_a_key_of_their_own() -> 
 
 def test_int8_changes_nothing_where_gradients_flow() -> None:
     folder = resolve_model("package:all-MiniLM-L6-v2")
-    exact, whole = Encoder.load(folder, HALF), Encoder.load(folder, HALF, int8=True)
+    exact, whole = Encoder.load(folder, HALF), Encoder.load(folder, WHOLE)
     ids = exact.token_ids(["a text"], "query")
     assert torch.equal(exact.forward(ids, "query"), whole.forward(ids, "query"))
