@@ -21,8 +21,25 @@ def test_a_product_in_int8_is_close_to_the_exact_one(shift: float, name: str) ->
     activation = {"": None, "gelu": torch.nn.functional.gelu, "silu": torch.nn.functional.silu}[name]
     with torch.inference_mode():
         exact = layer(values) if activation is None else activation(layer(values))
-        found = int8_product([layer], activation, name)(values.bfloat16()).float()
+        found = int8_product([layer], None, activation, name)(values.bfloat16()).float()
     assert torch.cosine_similarity(found.flatten(), exact.flatten(), dim=0) > 0.999
+
+
+@needs_int8
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_a_channel_that_reaches_far_takes_no_precision_from_the_others(has_bias: bool) -> None:
+    torch.manual_seed(0)
+    layer, norm = torch.nn.Linear(64, 48), torch.nn.LayerNorm(64, bias=has_bias)
+    with torch.inference_mode():
+        norm.weight[3] *= 40
+        if has_bias:
+            norm.bias[5] += 60
+        layer.weight[:, 3] /= 40
+        values = norm(torch.randn(200, 64)).bfloat16()
+        exact = layer(values.float())
+        even, plain = (int8_product([layer], given)(values).float() for given in (norm, None))
+    assert (even - exact).norm() < (plain - exact).norm() / 3
+    assert torch.cosine_similarity(even.flatten(), exact.flatten(), dim=0) > 0.999
 
 
 @needs_int8

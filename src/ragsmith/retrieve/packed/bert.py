@@ -45,7 +45,9 @@ class BertBackbone:
 
     def weights(self, dtype: "torch.dtype", int8: bool = False) -> list[LayerWeights]:
         """See `Backbone`."""
-        return [self._layer_weights(layer, dtype, int8) for layer in self.model.encoder.layer]
+        layers = list(self.model.encoder.layer)
+        norms = [self.model.embeddings.LayerNorm, *(layer.output.LayerNorm for layer in layers)]
+        return [self._layer_weights(layer, norm, dtype, int8) for layer, norm in zip(layers, norms, strict=False)]
 
     def hidden(self, token_ids: "torch.Tensor", layout: Layout, weights: list[LayerWeights]) -> "torch.Tensor":
         """See `Backbone`."""
@@ -54,12 +56,11 @@ class BertBackbone:
         hidden = filled(self._embedded(token_ids, layout, dtype))
         bias = self._relative_positions(layout, dtype)
         for layer, of_layer in zip(self.model.encoder.layer, weights, strict=True):
+            norm = self._norm_of_attention(layer)
             if self.kind == "mpnet":
-                norm, inside = layer.attention.LayerNorm, layer.attention.attn
-                drop = layer.attention.dropout
+                inside, drop = layer.attention.attn, layer.attention.dropout
             else:
-                norm, inside = layer.attention.output.LayerNorm, layer.attention.self
-                drop = layer.attention.output.dropout
+                inside, drop = layer.attention.self, layer.attention.output.dropout
             qkv = of_layer.qkv(hidden).view(len(hidden), 3, heads, -1)
             dropout = inside.dropout.p if inside.dropout.training else 0.0
             attended = attention(qkv, layout, 1.0, bias, dropout)
@@ -68,7 +69,11 @@ class BertBackbone:
             hidden = layer_norm(layer.output.LayerNorm, of_layer.down.added_to(hidden, inner, layer.output.dropout))
         return hidden[: layout.tokens]
 
-    def _layer_weights(self, layer: Any, dtype: "torch.dtype", int8: bool) -> LayerWeights:
+    def _norm_of_attention(self, layer: Any) -> Any:
+        return layer.attention.LayerNorm if self.kind == "mpnet" else layer.attention.output.LayerNorm
+
+    def _layer_weights(self, layer: Any, norm: Any, dtype: "torch.dtype", int8: bool) -> LayerWeights:
+        """The products of a layer whose inputs come from `norm`."""
         if self.kind == "mpnet":
             inside = layer.attention.attn
             inputs, out = [inside.q, inside.k, inside.v], inside.o
@@ -80,9 +85,9 @@ class BertBackbone:
         scales = (scale, 1.0, 1.0)
         up, act, name = [layer.intermediate.dense], layer.intermediate.intermediate_act_fn, str(self.config.hidden_act)
         return LayerWeights(
-            int8_product(inputs, scales=scales) if int8 else product(inputs, dtype, scales=scales),
+            int8_product(inputs, norm, scales=scales) if int8 else product(inputs, dtype, scales=scales),
             product([out], dtype),
-            int8_product(up, act, name) if int8 else product(up, dtype, act, name),
+            int8_product(up, self._norm_of_attention(layer), act, name) if int8 else product(up, dtype, act, name),
             product([layer.output.dense], dtype),
             dtype,
         )
@@ -124,7 +129,7 @@ def positions_after_padding(token_ids: "torch.Tensor", layout: Layout, padding: 
 
 
 def filled(rows: "torch.Tensor") -> "torch.Tensor":
-    """Rows of zeros put behind, in inference on a processor, up to a multiple of `ROWS`.
+    """The last row put behind again, in inference on a processor, up to a multiple of `ROWS`.
 
     oneDNN compiles a product for each number of rows and keeps the code: memory would grow with each new batch.
     """
@@ -133,7 +138,7 @@ def filled(rows: "torch.Tensor") -> "torch.Tensor":
     lacking = -len(rows) % ROWS
     if not lacking or rows.device.type != "cpu" or not torch.is_inference_mode_enabled():
         return rows
-    return torch.nn.functional.pad(rows, (0, 0, 0, lacking))
+    return torch.cat([rows, rows[-1:].expand(lacking, -1)])
 
 
 def layer_norm(norm: Any, values: "torch.Tensor") -> "torch.Tensor":

@@ -84,16 +84,22 @@ def product(
 
 def int8_product(
     layers: "list[Any]",
+    norm: Any = None,
     activation: "Callable[[torch.Tensor], torch.Tensor] | None" = None,
     name: str = "",
     scales: "Sequence[float] | None" = None,
 ) -> QuantizedProduct:
-    """The same in eight bits, for inference alone; the arguments are those of `product`."""
+    """The same in eight bits, for inference alone.
+
+    Args:
+        layers, activation, name, scales: as of `product`.
+        norm: the module whose results are the inputs; None when they come from elsewhere.
+    """
     import torch
 
     weight, bias = weight_and_bias(layers, torch.float32, scales)
     unfused = ("none", "") if activation is None else None
-    return quantized(weight, bias, activation, ONEDNN_ACTIVATIONS.get(name, unfused))
+    return quantized(weight, bias, activation, ONEDNN_ACTIVATIONS.get(name, unfused), norm)
 
 
 def has_onednn() -> bool:

@@ -26,9 +26,9 @@ class ModernBertBackbone:
         """See `Backbone`."""
         return [
             LayerWeights(
-                int8_product([layer.attn.Wqkv]) if int8 else product([layer.attn.Wqkv], dtype),
+                int8_product([layer.attn.Wqkv], layer.attn_norm) if int8 else product([layer.attn.Wqkv], dtype),
                 product([layer.attn.Wo], dtype),
-                int8_product([layer.mlp.Wi]) if int8 else product([layer.mlp.Wi], dtype),
+                int8_product([layer.mlp.Wi], layer.mlp_norm) if int8 else product([layer.mlp.Wi], dtype),
                 product([layer.mlp.Wo], dtype),
                 dtype,
             )
