@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 # Scores computed at once on a processor: they are written, normalised and read again. Fewer leave its threads waiting.
 SCORES_AT_ONCE = 2**22
-# In inference, sequences are padded to a multiple of this for their scores alone: oneDNN keeps two megabytes for each
-# shape that it has multiplied, and a bucket is one product where each length would be one.
+# On a processor, sequences are padded to a multiple of this for their scores alone: oneDNN keeps two megabytes for
+# each shape that it has multiplied, and a bucket is one product where each length would be one.
 LENGTH_STEP = 16
 # Sums of exponentials that are exact enough are not lost below the smallest number, nor beyond the largest.
 SMALLEST_SUM, LARGEST = 1e-30, 1e38
@@ -22,6 +22,11 @@ class Bucket(NamedTuple):
 
     length: int
     groups: list[Group]
+
+    @property
+    def sequences(self) -> int:
+        """How many."""
+        return sum(group.sequences for group in self.groups)
 
 
 def attention(
@@ -82,21 +87,9 @@ def inferred_attention(qkv: "torch.Tensor", layout: Layout, scale: float) -> "to
         largest = LARGEST / values.abs().amax().clamp_min_(1)
         if not (least > SMALLEST_SUM and most < largest):
             weights = torch.bmm(queries, keys.transpose(1, 2))
-            begin = 0
-            for group in bucket.groups:
-                end = begin + group.sequences * heads
-                weights[begin:end, :, group.length :] = -torch.inf
-                begin = end
+            hide_padding(weights, bucket, heads)
             weights, totals = torch.softmax(weights, dim=-1), totals.fill_(1)
-        joined = torch.bmm(weights, values).div_(totals).view(-1, heads, bucket.length, width)
-        begin = 0
-        for group in bucket.groups:
-            end = begin + group.sequences
-            rows = out[group.start : group.start + group.sequences * group.length]
-            rows.view(group.sequences, group.length, heads, width).copy_(
-                joined[begin:end, :, : group.length].transpose(1, 2)
-            )
-            begin = end
+        unpadded(torch.bmm(weights, values).div_(totals), bucket, out)
     return out.flatten(1)
 
 
@@ -118,21 +111,48 @@ def buckets(layout: Layout, heads: int) -> list[Bucket]:
     return found
 
 
-def padded_heads(qkv: "torch.Tensor", bucket: Bucket) -> "torch.Tensor":
-    """Rows of a bucket, zeros behind each shorter sequence: shape (3, sequences × heads, length, width)."""
-    _, _, heads, width = qkv.shape
+def padded_heads(packed: "torch.Tensor", bucket: Bucket) -> "torch.Tensor":
+    """Rows of a bucket, (rows, …, heads, width), as (…, sequences × heads, length, width).
+
+    Behind shorter sequences there are zeros.
+    """
+    *inner, heads, width = packed.shape[1:]
     full = all(group.length == bucket.length for group in bucket.groups)
-    sequences = sum(group.sequences for group in bucket.groups)
-    make = qkv.new_empty if full else qkv.new_zeros
-    padded = make((3, sequences, heads, bucket.length, width))
+    make = packed.new_empty if full else packed.new_zeros
+    padded = make((*inner, bucket.sequences, heads, bucket.length, width))
+    order = (*range(2, 2 + len(inner)), 0, 2 + len(inner), 1, 3 + len(inner))
     begin = 0
     for group in bucket.groups:
         end = begin + group.sequences
-        rows = qkv[group.start : group.start + group.sequences * group.length]
-        rows = rows.view(group.sequences, group.length, 3, heads, width)
-        padded[:, begin:end, :, : group.length].copy_(rows.permute(2, 0, 3, 1, 4))
+        rows = packed[group.start : group.start + group.sequences * group.length]
+        rows = rows.view(group.sequences, group.length, *inner, heads, width)
+        padded[..., begin:end, :, : group.length, :].copy_(rows.permute(order))
         begin = end
-    return padded.flatten(1, 2)
+    return padded.flatten(-4, -3)
+
+
+def unpadded(values: "torch.Tensor", bucket: Bucket, target: "torch.Tensor") -> None:
+    """The inverse of `padded_heads` for one tensor (sequences × heads, length, width), into its rows of `target`."""
+    heads, width = target.shape[1:]
+    values = values.view(bucket.sequences, heads, bucket.length, width)
+    begin = 0
+    for group in bucket.groups:
+        end = begin + group.sequences
+        # `target` may be every third row of a larger tensor: such a view keeps its strides.
+        rows = target[group.start : group.start + group.sequences * group.length]
+        rows = rows.view(group.sequences, group.length, heads, width)
+        rows.copy_(values[begin:end, :, : group.length].transpose(1, 2))
+        begin = end
+
+
+def hide_padding(scores: "torch.Tensor", bucket: Bucket, heads: int) -> None:
+    """Set the scores of the keys behind each sequence to −inf, and of the queries there, which nobody reads, to 0."""
+    begin = 0
+    for group in bucket.groups:
+        end = begin + group.sequences * heads
+        scores[begin:end, :, group.length :] = float("-inf")
+        scores[begin:end, group.length :] = 0
+        begin = end
 
 
 def bucket_totals(weights: "torch.Tensor", bucket: Bucket, heads: int) -> "torch.Tensor":
@@ -148,33 +168,6 @@ def bucket_totals(weights: "torch.Tensor", bucket: Bucket, heads: int) -> "torch
         torch.sum(weights[begin:end, :, : group.length], -1, keepdim=True, out=totals[begin:end])
         begin = end
     return totals
-
-
-def parts(group: Group, heads: int) -> list[Group]:
-    """The group in parts whose scores fit into a processor's cache."""
-    at_once = max(1, SCORES_AT_ONCE // (heads * group.length**2))
-    return [
-        Group(group.start + first * group.length, min(at_once, group.sequences - first), group.length)
-        for first in range(0, group.sequences, at_once)
-    ]
-
-
-def split_heads(packed: "torch.Tensor", group: Group) -> "torch.Tensor":
-    """Rows of a group, (rows, …, heads, width), as (…, count × heads, length, width)."""
-    count, length = group.sequences, group.length
-    rows = packed[group.start : group.start + count * length]
-    *inner, heads, width = rows.shape[1:]
-    order = (*range(2, 2 + len(inner)), 0, 2 + len(inner), 1, 3 + len(inner))
-    return rows.view(count, length, *inner, heads, width).permute(order).reshape(*inner, count * heads, length, width)
-
-
-def join_heads(values: "torch.Tensor", group: Group, target: "torch.Tensor") -> None:
-    """The inverse of `split_heads` for one tensor (count × heads, length, width), into its rows of `target`."""
-    count, length = group.sequences, group.length
-    rows = target[group.start : group.start + count * length]
-    _, heads, width = rows.shape
-    # `rows` may be every third row of a larger tensor: such a view keeps its strides.
-    rows.view(count, length, heads, width).copy_(values.view(count, heads, length, width).transpose(1, 2))
 
 
 @cache
@@ -199,28 +192,30 @@ def grouped_attention() -> Any:
             tokens, _, heads, width = qkv.shape
             out = qkv.new_empty(tokens, heads, width)
             out[layout.tokens :] = 0
-            groups = [part for group in layout.groups for part in parts(group, heads)]
+            found = buckets(layout, heads)
             kept: list[torch.Tensor] = []
             masks: list[torch.Tensor] = []
-            for group in groups:
-                queries, keys, values = split_heads(qkv, group)
+            for bucket in found:
+                queries, keys, values = padded_heads(qkv, bucket)
                 scores = torch.bmm(queries, keys.transpose(1, 2))
                 if scale != 1:
                     scores.mul_(scale)
                 if bias is not None:
-                    length = group.length
-                    scores.view(group.sequences, heads, length, length).add_(bias[:, :length, :length])
+                    length = min(bucket.length, bias.shape[1])
+                    by_head = scores.view(bucket.sequences, heads, bucket.length, bucket.length)
+                    by_head[..., :length, :length] += bias[:, :length, :length]
+                hide_padding(scores, bucket, heads)
                 weights = torch.softmax(scores, dim=-1)
                 used = weights
                 if dropout:
                     mask = torch.empty_like(weights).bernoulli_(1 - dropout).div_(1 - dropout)
                     used = weights * mask
                     masks.append(mask)
-                join_heads(torch.bmm(used, values), group, out)
+                unpadded(torch.bmm(used, values), bucket, out)
                 if graph:
                     kept.append(weights)
             if graph:
-                ctx.groups, ctx.scale, ctx.masked = groups, scale, bool(dropout)
+                ctx.buckets, ctx.scale, ctx.masked = found, scale, bool(dropout)
                 ctx.save_for_backward(qkv, bias, *kept, *masks)
             return out
 
@@ -231,25 +226,26 @@ def grouped_attention() -> Any:
             gradient = gradient.contiguous()
             into = torch.empty_like(qkv)
             of_bias = torch.zeros_like(bias) if bias is not None and ctx.needs_input_grad[1] else None
-            for number, group in enumerate(ctx.groups):
+            for number, bucket in enumerate(ctx.buckets):
                 weights = rest[number]
-                mask = rest[len(ctx.groups) + number] if ctx.masked else None
-                queries, keys, values = split_heads(qkv, group)
-                outer = split_heads(gradient, group)
+                mask = rest[len(ctx.buckets) + number] if ctx.masked else None
+                queries, keys, values = padded_heads(qkv, bucket)
+                outer = padded_heads(gradient, bucket)
                 used = weights if mask is None else weights * mask
-                join_heads(torch.bmm(used.transpose(1, 2), outer), group, into[:, 2])
+                unpadded(torch.bmm(used.transpose(1, 2), outer), bucket, into[:, 2])
                 inner = torch.bmm(outer, values.transpose(1, 2))
                 if mask is not None:
                     inner.mul_(mask)
                 inner = torch._softmax_backward_data(inner, weights, -1, weights.dtype)
                 if of_bias is not None:
-                    length = group.length
-                    summed = inner.view(group.sequences, heads, length, length).sum(0).to(of_bias.dtype)
+                    length = min(bucket.length, of_bias.shape[1])
+                    by_head = inner.view(bucket.sequences, heads, bucket.length, bucket.length)
+                    summed = by_head[..., :length, :length].sum(0).to(of_bias.dtype)
                     of_bias[:, :length, :length] += summed if len(of_bias) == heads else summed.sum(0, keepdim=True)
                 if ctx.scale != 1:
                     inner.mul_(ctx.scale)
-                join_heads(torch.bmm(inner, keys), group, into[:, 0])
-                join_heads(torch.bmm(inner.transpose(1, 2), queries), group, into[:, 1])
+                unpadded(torch.bmm(inner, keys), bucket, into[:, 0])
+                unpadded(torch.bmm(inner.transpose(1, 2), queries), bucket, into[:, 1])
             return into, of_bias, None, None, None, None
 
     return GroupedAttention
