@@ -44,6 +44,15 @@ def freed_memory_kept() -> Iterator[None]:
                 library.malloc_trim(0)
 
 
+def give_back_freed() -> None:
+    """Give to the kernel what is kept, and start anew.
+
+    Steps of different sizes leave gaps that none of the later ones fits into: what is kept grows with their number.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
 def peak_memory() -> int | None:
     """The most memory that this process has held so far (resident set), in bytes; None where it is not told."""
     try:
