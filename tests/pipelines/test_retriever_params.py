@@ -73,4 +73,5 @@ def test_hardly_any_written_questions_mean_the_rate_of_structural_ones(written, 
         {"query_id": [f"q{n}" for n in range(len(kinds))], "kind": kinds, "split": "train", "origin": "x"}
     )
     stages, wanted = plan(queries, RetrieverTrainingParams(learning_rate=5e-5))
-    assert [stage.learning_rate for stage in stages] == [rate] and len(wanted) == len(kinds)
+    assert [stage.learning_rate for stage in stages] == [rate]
+    assert len(wanted) == (written if written == 500 else len(kinds))  # enough examples are trained on alone

@@ -34,7 +34,9 @@ class RetrieverTrainingParams(Params):
     backend: Literal["native", "sentence_transformers", "flagembedding"] = Field(
         "native", description="our own engine, or another trainer on the same data, to compare"
     )
-    train_on: Literal["all", "examples", "structural"] = Field("all", description="which queries")
+    train_on: Literal["auto", "all", "examples", "structural"] = Field(
+        "auto", description="which queries; auto: the examples alone when there are enough, else all"
+    )
     enough_examples: int = Field(
         500, ge=1, description="with fewer written questions than these, training is at structural_learning_rate"
     )
