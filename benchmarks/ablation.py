@@ -4,7 +4,7 @@
 
 The tables of a finished run are read from --data and nothing there is changed. All-MiniLM-L6-v2 is trained for one
 epoch on the written questions, 32 a step, as the parameters of `conf/base` have it, unless the variant says otherwise.
-Figures are nDCG@10 on the dev questions after the last step, with the seconds of a step. No bar hangs on them.
+Figures are nDCG@10 on the dev questions after the last step, and the seconds of the training. No bar hangs on them.
 """
 
 import argparse
@@ -19,11 +19,12 @@ import pandas as pd
 from _bench import report
 
 from ragsmith.compute.device import Machine, probe
-from ragsmith.learn.contrastive import ContrastiveSettings
+from ragsmith.learn.contrastive import ContrastiveSettings, DevSet
 from ragsmith.learn.dev_pool import dev_set
 from ragsmith.learn.loop import LoopSettings
 from ragsmith.learn.train_retriever import RetrieverData, RetrieverSettings, train_retriever
 from ragsmith.learn.training_data import BatchBuilder, training_examples
+from ragsmith.retrieve.candidate_pool import training_pool
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.index import DenseIndex
 from ragsmith.retrieve.margins import Margins
@@ -32,6 +33,7 @@ from ragsmith.retrieve.models import resolve_model
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = "package:all-MiniLM-L6-v2"
+NO_LIST = Path("no list of passages")  # all of training documents may become negatives
 VERSIONS = ["torch", "transformers", "sentence-transformers"]
 SETTINGS = RetrieverSettings(
     batch_size=32,
@@ -97,9 +99,10 @@ def main() -> int:
         }.items()
     }
     index = DenseIndex.load(options.data / "06_models" / "base_index")
-    figures = {}
+    steering = steering_set(tables, index)
+    figures: dict[str, Any] = {}
     for name in options.variants[:1] if options.quick else options.variants:
-        figures[name] = trained(VARIANTS[name], tables, index)
+        figures[name] = trained(VARIANTS[name], tables, index, steering)
         print(f"{name}: {figures[name]}", flush=True)
     figures["tokens that shared passages save, share"] = saved_by_sharing(tables, index)
     return report("ablation", figures, [], VERSIONS)
@@ -111,8 +114,6 @@ def mined_queries(variant: Variant, tables: dict[str, pd.DataFrame], index: Dens
     kind = queries["kind"].where(queries["kind"] == "example", "structural")
     train = queries[(queries["split"] == "train") & kind.isin(variant.kinds)]
     right = qrels[qrels["grade"] > 0].groupby("query_id", sort=False)["passage_id"].agg(list)
-    documents = splits[splits["split"] == "train"]["document_id"]
-    pool = set(passages[passages["document_id"].isin(documents)]["passage_id"])
     encoder = Encoder.load(resolve_model(MODEL))
     data = MiningData(
         train,
@@ -120,23 +121,28 @@ def mined_queries(variant: Variant, tables: dict[str, pd.DataFrame], index: Dens
         {query_id: right[query_id] for query_id in train["query_id"]},
         index,
         passages,
-        pool,
+        training_pool(NO_LIST, passages, splits),
     )
     return train, mine_hard_negatives(data, variant.mining, probe()).table
 
 
-def trained(variant: Variant, tables: dict[str, pd.DataFrame], index: DenseIndex) -> dict[str, float]:
-    """One training: dev nDCG@10 before and after, and the seconds of a step."""
+def steering_set(tables: dict[str, pd.DataFrame], index: DenseIndex) -> DevSet:
+    """The dev questions and the passages that they are searched in, the same for all variants."""
+    dev = tables["queries"][tables["queries"]["split"] == "dev"]
+    vectors = Encoder.load(resolve_model(MODEL)).encode(dev["text"].tolist(), "query")
+    return dev_set(dev, vectors, tables["qrels"], tables["passages"], index, size=2000, seed=0)
+
+
+def trained(
+    variant: Variant, tables: dict[str, pd.DataFrame], index: DenseIndex, steering: DevSet
+) -> dict[str, float]:
+    """One training: dev nDCG@10 before and after, steps and seconds."""
     machine = Machine("cpu", variant.precision) if variant.precision else probe()
     queries, mined = mined_queries(variant, tables, index)
-    dev = tables["queries"][tables["queries"]["split"] == "dev"]
-    base = resolve_model(MODEL)
-    vectors = Encoder.load(base).encode(dev["text"].tolist(), "query")
-    steering = dev_set(dev, vectors, tables["qrels"], tables["passages"], index, size=2000, seed=0)
     data = RetrieverData(queries, mined, tables["passages"], steering)
     with tempfile.TemporaryDirectory(prefix="ablation-") as work:
         begun = time.perf_counter()
-        run = train_retriever(base, data, variant.settings, machine, Path(work))
+        run = train_retriever(resolve_model(MODEL), data, variant.settings, machine, Path(work))
         seconds = time.perf_counter() - begun
         log = pd.read_json(run.log, lines=True)
     scores = {row["name"]: row["ndcg@10"] for row in run.report["gate"]}

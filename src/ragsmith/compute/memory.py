@@ -6,15 +6,21 @@ import platform
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # numbers of malloc.h
 DEFAULT_THRESHOLD = 128 * 1024  # glibc's own, of both
 LARGEST_TRIM, LARGEST_BLOCK = 2**31 - 1, 2**30
 
-
 _lock = threading.Lock()
 _holders: list[object] = []  # the bodies of `freed_memory_kept` that are being run
+
+
+@cache
+def _glibc() -> ctypes.CDLL | None:
+    """The C library, where its malloc is glibc's."""
+    return ctypes.CDLL("libc.so.6") if platform.libc_ver()[0] == "glibc" else None
 
 
 @contextmanager
@@ -24,7 +30,7 @@ def freed_memory_kept() -> Iterator[None]:
     Otherwise each step of a training on the processor faults the same gigabytes in again, page by page. What is in use
     at one time stays the same. Does nothing elsewhere than on Linux with glibc.
     """
-    library = ctypes.CDLL("libc.so.6") if platform.libc_ver()[0] == "glibc" else None
+    library = _glibc()
     if library is None:
         yield
         return
@@ -41,7 +47,7 @@ def freed_memory_kept() -> Iterator[None]:
                 library.mallopt(M_MMAP_THRESHOLD, DEFAULT_THRESHOLD)
                 library.mallopt(M_TRIM_THRESHOLD, DEFAULT_THRESHOLD)
                 gc.collect()
-                library.malloc_trim(0)
+                give_back_freed()
 
 
 def give_back_freed() -> None:
@@ -49,8 +55,9 @@ def give_back_freed() -> None:
 
     Steps of different sizes leave gaps that none of the later ones fits into: what is kept grows with their number.
     """
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    library = _glibc()
+    if library is not None:
+        library.malloc_trim(0)
 
 
 def peak_memory() -> int | None:

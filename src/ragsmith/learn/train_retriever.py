@@ -1,7 +1,6 @@
 """Training a retriever: stages, loop, gate, saved model."""
 
 import shutil
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,6 +78,24 @@ class StageResult:
     fitted: FitResult
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What a training gives the gate to choose from, and how it came about.
+
+    Attributes:
+        untouched, last, best: weights before training, after it, and at their best (None when nothing beat the first).
+        known: dev scores that are known already, by name.
+        stages, alone: reports of the stages, and of those that were trained alone for comparison.
+    """
+
+    untouched: "Weights"
+    last: "Weights"
+    best: "Weights | None"
+    known: dict[str, float]
+    stages: list[dict[str, Any]]
+    alone: list[dict[str, Any]] = field(default_factory=list)
+
+
 def train_retriever(
     base: Path, data: RetrieverData, settings: RetrieverSettings, machine: Machine, work: Path
 ) -> RetrieverRun:
@@ -121,31 +138,21 @@ def train_retriever(
         if final.best is not None:
             known["best"] = final.fitted.state.best_score
     best = final.best if final.best is not None else (start if start is not untouched else None)
-    reports = [result.report for result in results]
-    folder, report = ship(base, encoder, (untouched, final.last, best), known, data, settings, work, reports, alone)
+    trained = Trained(untouched, final.last, best, known, [result.report for result in results], alone)
+    folder, report = ship(base, encoder, trained, data, settings, work)
     return RetrieverRun(folder, report, log)
 
 
-def ship(  # noqa: PLR0913, PLR0917
-    base: Path,
-    encoder: Encoder,
-    candidates: "tuple[Weights, Weights, Weights | None]",
-    known: dict[str, float],
-    data: RetrieverData,
-    settings: RetrieverSettings,
-    work: Path,
-    stages: list[dict[str, Any]],
-    alone: Sequence[dict[str, Any]] = (),
+def ship(
+    base: Path, encoder: Encoder, trained: Trained, data: RetrieverData, settings: RetrieverSettings, work: Path
 ) -> tuple[Path, dict[str, Any]]:
     """Let the gate choose, and save what ships with its card.
 
     Args:
         base: the model that training began with.
         encoder: of that architecture; holds what ships afterwards.
-        candidates: weights before training, after it, and at their best (None when nothing beat the first).
-        known: dev scores that are known already, by name.
+        trained: what there is to choose from.
         data, settings, work: as for `train_retriever`.
-        stages, alone: reports of the stages, and of those that were trained alone for comparison.
     Returns:
         The finished folder, and the report.
     """
@@ -154,8 +161,8 @@ def ship(  # noqa: PLR0913, PLR0917
         encoder.model.load_state_dict(candidate)
         return dev_score(encoder, data.dev)
 
-    metric, last = ContrastiveTask.metric, stages[-1]
-    shipped, table = gate(*candidates, score, metric, known)
+    metric, last = ContrastiveTask.metric, trained.stages[-1]
+    shipped, table = gate(trained.untouched, trained.last, trained.best, score, metric, trained.known)
     encoder.model.load_state_dict(shipped)
     encoder.model.eval()
     folder = work / "model"
@@ -167,10 +174,10 @@ def ship(  # noqa: PLR0913, PLR0917
         "scores": last["scores"],
         "steps": last["steps"],
         "stopped_early": last["stopped_early"],
-        "examples": sum(stage["examples"] for stage in stages),
+        "examples": sum(stage["examples"] for stage in trained.stages),
         "dev_questions": len(data.dev.texts),
-        "stages": stages,
-        "alone": list(alone),
+        "stages": trained.stages,
+        "alone": trained.alone,
     }
     (folder / "README.md").write_text(model_card(base, report, settings), "utf-8")
     return folder, report

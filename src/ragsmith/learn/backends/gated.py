@@ -9,7 +9,7 @@ from ragsmith.learn.backends import flagembedding, sentence_transformers
 from ragsmith.learn.checkpoints import weights
 from ragsmith.learn.contrastive import ContrastiveTask, dev_score
 from ragsmith.learn.stages import RetrieverData
-from ragsmith.learn.train_retriever import RetrieverRun, RetrieverSettings, ship
+from ragsmith.learn.train_retriever import RetrieverRun, RetrieverSettings, Trained, ship
 from ragsmith.learn.training_data import training_examples
 from ragsmith.retrieve.encoder import Encoder
 
@@ -57,6 +57,6 @@ def train_by(
     lines = [{"kind": "dev", "step": step, ContrastiveTask.metric: score} for step, score in scores.items()]
     lines.append({"kind": "train", "step": steps, "loss": None})
     log.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
-    known = {"base": scores[0], "last": scores[steps]}
-    model, report = ship(base, encoder, (untouched, tuned, None), known, data, settings, work, [stage])
+    trained = Trained(untouched, tuned, None, {"base": scores[0], "last": scores[steps]}, [stage])
+    model, report = ship(base, encoder, trained, data, settings, work)
     return RetrieverRun(model, report, log)

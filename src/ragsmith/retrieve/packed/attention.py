@@ -1,5 +1,6 @@
 """Attention within each sequence of a packed batch."""
 
+from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -27,6 +28,13 @@ class Bucket(NamedTuple):
     def sequences(self) -> int:
         """How many."""
         return sum(group.sequences for group in self.groups)
+
+    def places(self) -> Iterator[tuple[Group, slice]]:
+        """Each group, and which of the bucket's sequences are its own."""
+        begin = 0
+        for group in self.groups:
+            yield group, slice(begin, begin + group.sequences)
+            begin += group.sequences
 
 
 def attention(
@@ -121,13 +129,10 @@ def padded_heads(packed: "torch.Tensor", bucket: Bucket) -> "torch.Tensor":
     make = packed.new_empty if full else packed.new_zeros
     padded = make((*inner, bucket.sequences, heads, bucket.length, width))
     order = (*range(2, 2 + len(inner)), 0, 2 + len(inner), 1, 3 + len(inner))
-    begin = 0
-    for group in bucket.groups:
-        end = begin + group.sequences
+    for group, own in bucket.places():
         rows = packed[group.start : group.start + group.sequences * group.length]
         rows = rows.view(group.sequences, group.length, *inner, heads, width)
-        padded[..., begin:end, :, : group.length, :].copy_(rows.permute(order))
-        begin = end
+        padded[..., own, :, : group.length, :].copy_(rows.permute(order))
     return padded.flatten(-4, -3)
 
 
@@ -135,39 +140,30 @@ def unpadded(values: "torch.Tensor", bucket: Bucket, target: "torch.Tensor") -> 
     """The inverse of `padded_heads` for one tensor (sequences × heads, length, width), into its rows of `target`."""
     heads, width = target.shape[1:]
     values = values.view(bucket.sequences, heads, bucket.length, width)
-    begin = 0
-    for group in bucket.groups:
-        end = begin + group.sequences
+    for group, own in bucket.places():
         # `target` may be every third row of a larger tensor: such a view keeps its strides.
         rows = target[group.start : group.start + group.sequences * group.length]
         rows = rows.view(group.sequences, group.length, heads, width)
-        rows.copy_(values[begin:end, :, : group.length].transpose(1, 2))
-        begin = end
+        rows.copy_(values[own, :, : group.length].transpose(1, 2))
 
 
 def hide_padding(scores: "torch.Tensor", bucket: Bucket, heads: int) -> None:
     """Set the scores of the keys behind each sequence to −inf, and of the queries there, which nobody reads, to 0."""
-    begin = 0
-    for group in bucket.groups:
-        end = begin + group.sequences * heads
-        scores[begin:end, :, group.length :] = float("-inf")
-        scores[begin:end, group.length :] = 0
-        begin = end
+    by_sequence = scores.view(bucket.sequences, heads, bucket.length, bucket.length)
+    for group, own in bucket.places():
+        by_sequence[own, ..., group.length :] = float("-inf")
+        by_sequence[own, :, group.length :] = 0
 
 
 def bucket_totals(weights: "torch.Tensor", bucket: Bucket, heads: int) -> "torch.Tensor":
     """Sum of each row's weights over the tokens of its own sequence, shape (sequences × heads, length, 1)."""
     import torch
 
-    if len(bucket.groups) == 1:
-        return weights[..., : bucket.groups[0].length].sum(-1, keepdim=True)
-    totals = weights.new_empty(*weights.shape[:2], 1)
-    begin = 0
-    for group in bucket.groups:
-        end = begin + group.sequences * heads
-        torch.sum(weights[begin:end, :, : group.length], -1, keepdim=True, out=totals[begin:end])
-        begin = end
-    return totals
+    by_sequence = weights.view(bucket.sequences, heads, bucket.length, bucket.length)
+    totals = weights.new_empty(bucket.sequences, heads, bucket.length, 1)
+    for group, own in bucket.places():
+        torch.sum(by_sequence[own, ..., : group.length], -1, keepdim=True, out=totals[own])
+    return totals.flatten(0, 1)
 
 
 @cache

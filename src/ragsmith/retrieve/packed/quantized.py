@@ -85,7 +85,13 @@ def quantized(
     whole = (weight / scale[:, None]).round_().to(torch.int8)
     packed = torch.ops.onednn.qlinear_prepack(whole, [4096, inputs])
     return QuantizedProduct(
-        *(packed, scale, bias, None if fused else activation, fused or ("none", ""), 1 / even, -centre / even)
+        weight=packed,
+        scale=scale,
+        bias=bias,
+        activation=None if fused else activation,
+        fused=fused or ("none", ""),
+        factor=1 / even,
+        offset=-centre / even,
     )
 
 
