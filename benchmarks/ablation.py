@@ -104,7 +104,7 @@ def main() -> int:
     for name in options.variants[:1] if options.quick else options.variants:
         figures[name] = trained(VARIANTS[name], tables, index, steering)
         print(f"{name}: {figures[name]}", flush=True)
-    figures["tokens that shared passages save, share"] = saved_by_sharing(tables, index)
+    figures["passages that sharing saves, share"] = saved_by_sharing(tables, index)
     return report("ablation", figures, [], VERSIONS)
 
 
