@@ -75,3 +75,9 @@ def test_hardly_any_written_questions_mean_the_rate_of_structural_ones(written, 
     stages, wanted = plan(queries, RetrieverTrainingParams(learning_rate=5e-5))
     assert [stage.learning_rate for stage in stages] == [rate]
     assert len(wanted) == (written if written == 500 else len(kinds))  # enough examples are trained on alone
+
+
+def test_few_written_questions_alone_keep_their_own_rate():
+    queries = pd.DataFrame({"query_id": ["a", "b"], "kind": ["example", "lead"], "split": "train", "origin": "x"})
+    stages, wanted = plan(queries, RetrieverTrainingParams(learning_rate=5e-5, train_on="examples"))
+    assert [stage.learning_rate for stage in stages] == [None] and wanted["kind"].tolist() == ["example"]

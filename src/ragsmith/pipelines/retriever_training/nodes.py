@@ -107,8 +107,9 @@ def plan(queries: pd.DataFrame, params: RetrieverTrainingParams) -> tuple[tuple[
     if not params.stages:
         wanted = chosen_queries(queries, params.train_on, params.enough_examples)
         # At the rate that suits real questions, structural ones alone teach the model to look for equal words.
-        few = (wanted["kind"] == "example").sum() < params.enough_examples
-        rate = params.structural_learning_rate if few else None
+        written = wanted["kind"] == "example"
+        mostly_structural = not written.all() and written.sum() < params.enough_examples
+        rate = params.structural_learning_rate if mostly_structural else None
         rounds = [
             Stage("all" if number == 1 else f"round {number}", remine=number > 1, learning_rate=rate)
             for number in range(1, params.rounds + 1)
