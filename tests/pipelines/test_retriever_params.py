@@ -66,18 +66,46 @@ def test_plans_that_contradict_themselves_are_refused() -> None:
         RetrieverTrainingParams(backend="flagembedding", rounds=2)
 
 
-@pytest.mark.parametrize(("written", "rate"), [(500, None), (499, 5e-6), (0, 5e-6)])
-def test_hardly_any_written_questions_mean_the_rate_of_structural_ones(written, rate):
-    kinds = ["example"] * written + ["lead"] * 10
-    queries = pd.DataFrame(
+def training_queries(written: int, structural: int) -> pd.DataFrame:
+    kinds = ["example"] * written + ["lead"] * structural
+    return pd.DataFrame(
         {"query_id": [f"q{n}" for n in range(len(kinds))], "kind": kinds, "split": "train", "origin": "x"}
     )
+
+
+@pytest.mark.parametrize("written", [499, 0])
+def test_hardly_any_written_questions_mean_one_stage_at_the_rate_of_structural_ones(written):
+    queries = training_queries(written, 50)
     stages, wanted = plan(queries, RetrieverTrainingParams(learning_rate=5e-5))
-    assert [stage.learning_rate for stage in stages] == [rate]
-    assert len(wanted) == (written if written == 500 else len(kinds))  # enough examples are trained on alone
+    assert [(stage.query_ids, stage.learning_rate) for stage in stages] == [(None, 5e-6)]
+    assert len(wanted) == len(queries)
+
+
+def test_enough_written_questions_are_trained_on_after_the_structural_ones():
+    queries = training_queries(500, 50)
+    stages, wanted = plan(queries, RetrieverTrainingParams(learning_rate=5e-5, rounds=2))
+    assert [(stage.name, stage.epochs, stage.learning_rate, stage.remine) for stage in stages] == [
+        ("structural", 1, 5e-6, False),
+        ("examples", None, None, False),
+        ("round 2", None, None, True),
+    ]
+    kinds = queries.set_index("query_id")["kind"]
+    assert [set(kinds[list(stage.query_ids)]) for stage in stages] == [{"lead"}, {"example"}, {"example"}]
+    assert sorted(wanted["query_id"]) == sorted(queries["query_id"])
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{"train_on": "examples"}, {"backend": "sentence_transformers"}, {"batch_size": 64}],
+    ids=["asked for", "another trainer", "less than a batch"],
+)
+def test_written_questions_are_trained_on_alone(params):
+    queries = training_queries(500, 50)
+    stages, wanted = plan(queries, RetrieverTrainingParams(learning_rate=5e-5, **params))
+    assert [(stage.query_ids, stage.learning_rate) for stage in stages] == [(None, None)]
+    assert set(wanted["kind"]) == {"example"}
 
 
 def test_few_written_questions_alone_keep_their_own_rate():
-    queries = pd.DataFrame({"query_id": ["a", "b"], "kind": ["example", "lead"], "split": "train", "origin": "x"})
-    stages, wanted = plan(queries, RetrieverTrainingParams(learning_rate=5e-5, train_on="examples"))
+    stages, wanted = plan(training_queries(1, 1), RetrieverTrainingParams(learning_rate=5e-5, train_on="examples"))
     assert [stage.learning_rate for stage in stages] == [None] and wanted["kind"].tolist() == ["example"]

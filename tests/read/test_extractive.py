@@ -191,3 +191,35 @@ def test_answers_come_in_the_order_of_the_questions(reader, found):
     asked = [QUESTION, "square root?", "nothing"]
     spans = reader.answer_all(asked, [found, found[2:], []])
     assert spans == [reader.answer(QUESTION, found), reader.answer("square root?", found[2:]), None]
+
+
+def test_first_passages_give_what_they_give_alone(reader, found):
+    reader = with_settings(reader, prior_weight=2.0)
+    (reading,) = reader.read_all([QUESTION], [found], prefixes=(1, 2, len(found), 50))
+    assert reading.answer == reader.answer(QUESTION, found)
+    for k, span in reading.of_first.items():
+        alone = reader.answer(QUESTION, found[:k])
+        assert (span.text, span.passage_id) == (alone.text, alone.passage_id)
+        assert span.score == pytest.approx(alone.score, rel=1e-3)
+
+
+def test_posterior_is_each_passages_share_of_all_spans(reader, found):
+    reader = with_settings(reader, prior_weight=2.0, max_answer_tokens=3)
+    pairs = [reader.encode(QUESTION, passage.text) for passage in found]
+    with torch.inference_mode():
+        start, end = reader.logits(pairs)
+    reading = reader.reading(start, end, pairs, found)
+    mass = np.zeros(len(found))
+    for row, pair in enumerate(pairs):
+        for first, last in itertools.product(range(len(pair.offsets)), repeat=2):
+            if pair.offsets[first] is not None and pair.offsets[last] is not None and 0 <= last - first < 3:
+                mass[row] += np.exp(float(start[row, first] + end[row, last]) + 2 * found[row].score)
+    assert reading.posterior == pytest.approx(mass / mass.sum(), rel=1e-4)
+    weights = np.exp([2 * passage.score for passage in found])
+    assert reading.prior == pytest.approx(weights / weights.sum(), rel=1e-5)
+
+
+def test_nothing_to_read_has_no_posterior(reader):
+    nothing, blank = reader.read_all([QUESTION] * 2, [[], [ReadingPassage("p", " ", 0.3)]], prefixes=(1,))
+    assert (nothing.answer, nothing.of_first, nothing.posterior) == (None, {1: None}, ())
+    assert (blank.answer, blank.of_first, blank.posterior) == (None, {1: None}, (0.0,))

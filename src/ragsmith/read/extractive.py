@@ -56,6 +56,24 @@ class Span:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """What a reader makes of the passages of one question.
+
+    Attributes:
+        answer: the best span over all passages; None when there is none.
+        of_first: the best span over the first k passages alone, by k.
+        prior: what retrieval says about each passage, as shares: the softmax of its weighted score.
+        posterior: the share of each passage among the probability of all spans (REALM's p(z | x, y) over all y); 0
+            everywhere when there is no span.
+    """
+
+    answer: Span | None
+    of_first: dict[int, Span | None]
+    prior: tuple[float, ...]
+    posterior: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class EncodedPair:
     """Question and passage as one sequence, with where its tokens stand in the passage.
 
@@ -234,20 +252,55 @@ class ExtractiveReader:
         self, questions: Sequence[str], passages: Sequence[Sequence[ReadingPassage]], label: str = ""
     ) -> list[Span | None]:
         """`answer` for each question with its own passages; `label` names the progress bar."""
+        return [reading.answer for reading in self.read_all(questions, passages, (), label)]
+
+    def read_all(
+        self,
+        questions: Sequence[str],
+        passages: Sequence[Sequence[ReadingPassage]],
+        prefixes: Sequence[int] = (),
+        label: str = "",
+    ) -> "list[Reading]":
+        """What each question's passages give, all of them and the first few of them; each passage is computed once.
+
+        Args:
+            questions, passages: one list of passages per question, in the order of retrieval.
+            prefixes: numbers of passages to answer from as well, such as (1, 3, 5).
+            label: names the progress bar; empty shows none.
+        """
         import torch
 
         self.model.eval()
-        spans: list[Span | None] = []
+        readings: list[Reading] = []
         with torch.inference_mode(), progress(label, total=len(questions)) as advance:
             for question, found in zip(questions, passages, strict=True):
                 advance(1)
                 if not found:
-                    spans.append(None)
+                    readings.append(Reading(None, dict.fromkeys(prefixes), (), ()))
                     continue
                 pairs = [self.encode(question, passage.text) for passage in found]
-                start, end = self.logits(pairs)
-                spans.append(self.best_span(start, end, pairs, found))
-        return spans
+                readings.append(self.reading(*self.logits(pairs), pairs, found, prefixes))
+        return readings
+
+    def reading(
+        self,
+        start: "torch.Tensor",
+        end: "torch.Tensor",
+        pairs: Sequence[EncodedPair],
+        passages: Sequence[ReadingPassage],
+        prefixes: Sequence[int] = (),
+    ) -> "Reading":
+        """What the passages of one question give; the arguments are those of `best_span`."""
+        scores = self.span_scores(start, end, passages)
+        of_passages = scores.flatten(1).logsumexp(1).softmax(0)
+        prior = self.prior(passages, start).softmax(0)
+        return Reading(
+            self.best_of(scores, pairs, passages),
+            {k: self.best_of(scores[:k], pairs, passages) for k in prefixes},
+            tuple(prior.tolist()),
+            # No span anywhere gives 0 / 0.
+            tuple(of_passages.nan_to_num(0.0).tolist()),
+        )
 
     def best_span(
         self,
@@ -263,15 +316,35 @@ class ExtractiveReader:
             pairs: the passages as read.
             passages: the passages, in the same order.
         """
+        return self.best_of(self.span_scores(start, end, passages), pairs, passages)
+
+    def prior(self, passages: Sequence[ReadingPassage], like: "torch.Tensor") -> "torch.Tensor":
+        """What the retrieval score adds to the spans of each passage, shape (passages,), on the device of `like`."""
         import torch
 
-        prior = torch.tensor([passage.score for passage in passages], device=start.device) * self.settings.prior_weight
-        # (passages, tokens, tokens): start + end + prior, for ends not before the start and not too far behind it
-        scores = start[:, :, None] + end[:, None, :] + prior[:, None, None]
+        return torch.tensor([passage.score for passage in passages], device=like.device) * self.settings.prior_weight
+
+    def span_scores(
+        self, start: "torch.Tensor", end: "torch.Tensor", passages: Sequence[ReadingPassage]
+    ) -> "torch.Tensor":
+        """Scores of all spans, shape (passages, first token, last token): start + end + prior; -inf where none is."""
+        import torch
+
+        # An end does not stand before its start, nor too far behind it.
+        scores = start[:, :, None] + end[:, None, :] + self.prior(passages, start)[:, None, None]
         tokens = start.shape[1]
         allowed = torch.ones(tokens, tokens, dtype=torch.bool, device=start.device).triu()
         allowed = allowed & ~torch.ones_like(allowed).triu(self.settings.max_answer_tokens)
-        scores = scores.masked_fill(~allowed, float("-inf"))
+        return scores.masked_fill(~allowed, float("-inf"))
+
+    @staticmethod
+    def best_of(
+        scores: "torch.Tensor", pairs: Sequence[EncodedPair], passages: Sequence[ReadingPassage]
+    ) -> Span | None:
+        """The best span by `span_scores` of the first passages; None where there is no span."""
+        import torch
+
+        tokens = scores.shape[1]
         best = int(scores.argmax())
         value = scores.flatten()[best]
         if not torch.isfinite(value):

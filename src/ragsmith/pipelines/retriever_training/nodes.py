@@ -106,21 +106,38 @@ def plan(queries: pd.DataFrame, params: RetrieverTrainingParams) -> tuple[tuple[
 
     if not params.stages:
         wanted = chosen_queries(queries, params.train_on, params.enough_examples)
-        # At the rate that suits real questions, structural ones alone teach the model to look for equal words.
         written = wanted["kind"] == "example"
+        # At the rate that suits real questions, structural ones alone teach the model to look for equal words.
         mostly_structural = not written.all() and written.sum() < params.enough_examples
         rate = params.structural_learning_rate if mostly_structural else None
+        first = structural_first(queries, wanted, params)
+        of_all = None if first.empty else frozenset(wanted["query_id"])
         rounds = [
-            Stage("all" if number == 1 else f"round {number}", remine=number > 1, learning_rate=rate)
+            Stage("examples" if of_all else "all", of_all, learning_rate=rate)
+            if number == 1
+            else Stage(f"round {number}", of_all, remine=True, learning_rate=rate)
             for number in range(1, params.rounds + 1)
         ]
-        return tuple(rounds), wanted
+        if not first.empty:
+            identities = frozenset(first["query_id"])
+            rounds.insert(0, Stage("structural", identities, False, 1, params.structural_learning_rate))
+        return tuple(rounds), pd.concat([first, wanted])
     parts = [chosen_queries(queries, stage.queries, params.enough_examples) for stage in params.stages]
     stages = [
         Stage(stage.queries, frozenset(part["query_id"]), stage.remine, stage.epochs, stage.learning_rate)
         for stage, part in zip(params.stages, parts, strict=True)
     ]
     return tuple(stages), pd.concat(parts).drop_duplicates("query_id")
+
+
+def structural_first(queries: pd.DataFrame, wanted: pd.DataFrame, params: RetrieverTrainingParams) -> pd.DataFrame:
+    """The structural queries that `auto` begins with where written ones are trained on; none where they are in them.
+
+    Another trainer knows one stage, and fewer queries than a batch make no step.
+    """
+    structural = queries[(queries["split"] == "train") & (queries["kind"] != "example")]
+    apart = params.train_on == "auto" and params.backend == "native" and (wanted["kind"] == "example").all()
+    return structural if apart and len(structural) >= params.batch_size else structural.iloc[:0]
 
 
 def index_tuned(retriever: Path, passages: pd.DataFrame, compute: ComputeParams, work: Path) -> Path:

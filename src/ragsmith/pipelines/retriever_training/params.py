@@ -35,7 +35,9 @@ class RetrieverTrainingParams(Params):
         "native", description="our own engine, or another trainer on the same data, to compare"
     )
     train_on: Literal["auto", "all", "examples", "structural"] = Field(
-        "auto", description="which queries; auto: the examples alone when there are enough, else all"
+        "auto",
+        description="which queries; auto: one epoch of the structural ones, then the examples; all at once when there "
+        "are too few examples",
     )
     enough_examples: int = Field(
         500, ge=1, description="with fewer written questions than these, training is at structural_learning_rate"
