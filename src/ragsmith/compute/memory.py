@@ -12,6 +12,7 @@ from pathlib import Path
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # numbers of malloc.h
 DEFAULT_THRESHOLD = 128 * 1024  # glibc's own, of both
 LARGEST_TRIM, LARGEST_BLOCK = 2**31 - 1, 2**30
+SLACK = 2**28  # bytes by which what is kept may grow
 
 _lock = threading.Lock()
 _holders: list[object] = []  # the bodies of `freed_memory_kept` that are being run
@@ -60,14 +61,46 @@ def give_back_freed() -> None:
         library.malloc_trim(0)
 
 
+class KeptMemory:
+    """What is kept between the steps of a training, given back whenever it has grown by `slack` bytes.
+
+    Giving back after each step would cost a twentieth of the time, and never would cost memory without end.
+    """
+
+    def __init__(self, slack: int = SLACK) -> None:
+        self.slack = slack
+        self.least: int | None = None
+
+    def after_step(self) -> bool:
+        """Look at what is held, and give back if it is too much; whether it was."""
+        held = memory_now()
+        if held is None:
+            return False
+        self.least = held if self.least is None else min(self.least, held)
+        if held <= self.least + self.slack:
+            return False
+        give_back_freed()
+        self.least = None  # what the next step needs is kept again
+        return True
+
+
+def memory_now() -> int | None:
+    """The memory that this process holds (resident set), in bytes; None where it is not told."""
+    return _told_by_kernel("VmRSS:")
+
+
 def peak_memory() -> int | None:
     """The most memory that this process has held so far (resident set), in bytes; None where it is not told."""
+    return _told_by_kernel("VmHWM:")
+
+
+def _told_by_kernel(name: str) -> int | None:
     try:
         # Not getrusage: on Linux its figure is inherited from the program that started this one.
         status = Path("/proc/self/status").read_text("ascii", errors="replace")
     except OSError:
         return None
-    line = next((line for line in status.splitlines() if line.startswith("VmHWM:")), None)
+    line = next((line for line in status.splitlines() if line.startswith(name)), None)
     return None if line is None else int(line.split()[1]) * 1024
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ragsmith.compute.device import Machine
-from ragsmith.compute.memory import freed_memory_kept, give_back_freed, is_out_of_memory
+from ragsmith.compute.memory import KeptMemory, freed_memory_kept, is_out_of_memory
 from ragsmith.compute.progress import progress
 from ragsmith.compute.ranks import add_gradients, of_first, rank, wait_for_all
 from ragsmith.learn.checkpoints import Checkpoints, TrainingState
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     import torch
 
 logger = logging.getLogger(__name__)
-
-GIVE_BACK_EVERY = 2  # steps: costs a twentieth of their time, and holds half a gibibyte less
 
 
 @dataclass(frozen=True)
@@ -136,14 +134,13 @@ def fit(task: Task, settings: LoopSettings, machine: Machine, work: Path, label:
         advance(state.step)
         if not state.scores:
             note_score(task, state, settings, checkpoints, record, label)
-        saved = time.monotonic()
+        saved, kept = time.monotonic(), KeptMemory()
         while not state.finished:
             epoch, number = divmod(state.step, task.batches_per_epoch)
             figures = train_step(task, optimizer, settings, machine, epoch, number, total)
             state.step += 1
             record("train", state.step, figures)
-            if state.step % GIVE_BACK_EVERY == 0:
-                give_back_freed()
+            kept.after_step()
             advance(1)
             at_end = state.step == total
             # The last regular evaluation gives way to the one at the end, a few steps later.
