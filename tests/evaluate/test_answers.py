@@ -1,8 +1,35 @@
+import logging
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from ragsmith.evaluate.answers import exact_match, normalise, score_answers, token_f1
+from ragsmith.evaluate.answers import COLUMNS, exact_match, normalise, score_answers, token_f1
+
+# Of SQuAD's evaluate-v1.1.py: what Python calls punctuation, all of it ASCII.
+PUNCTUATION = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
+
+
+def squad_words(text: str) -> list[str]:
+    """SQuAD's rules in their order, character by character: lower case, punctuation out, articles out, split."""
+    kept = "".join(character for character in text.lower() if character not in PUNCTUATION)
+    parts: list[str] = []  # runs of word characters, and of all others
+    for character in kept:
+        if parts and parts[-1][-1].isalnum() == character.isalnum():
+            parts[-1] += character
+        else:
+            parts.append(character)
+    return "".join(" " if part in ("a", "an", "the") else part for part in parts).split()
+
+
+def squad_f1(answer: str, reference: str) -> float:
+    found, wanted = squad_words(answer), squad_words(reference)
+    shared = sum(min(found.count(word), wanted.count(word)) for word in set(found))
+    if shared == 0:
+        return 0.0
+    precision, recall = shared / len(found), shared / len(wanted)
+    return 2 * precision * recall / (precision + recall)
 
 
 @pytest.mark.parametrize(
@@ -22,6 +49,69 @@ from ragsmith.evaluate.answers import exact_match, normalise, score_answers, tok
 )
 def test_normalisation_follows_squad(text, expected):
     assert normalise(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "equal"),
+    [
+        ("1,000", "1000", True),  # a comma is punctuation, and so is a point
+        ("3.5", "35", True),
+        ("-5", "5", True),
+        ("5 %", "5", True),
+        ("Beyoncé", "beyoncé", True),
+        ("Beyonc\u00e9", "Beyonce\u0301", False),  # SQuAD does not compose
+        ("ÉCOLE", "école", True),
+        ("STRASSE", "straße", False),
+        ("İstanbul", "i\u0307stanbul", True),
+        ("d\u2019Artagnan", "dArtagnan", False),  # only ASCII punctuation goes
+        ("d'Artagnan", "dArtagnan", True),
+        ("1914–1918", "19141918", False),
+        ("a–b", "–b", True),  # the dash ends the article's word
+        ("The An A cat", "cat", True),
+        ("anthem", "them", False),
+        ("a.k.a.", "aka", True),  # articles go after punctuation
+        ("a b", "b", True),
+        ("東京", "東京", True),
+        ("\u00a0Paris\u2003", "Paris", True),
+        ("U.S.", "US", True),
+        ("rock-n-roll", "rock n roll", False),
+    ],
+)
+def test_equal_is_what_the_published_rules_call_equal(answer, reference, equal):
+    assert (squad_words(answer) == squad_words(reference)) is equal
+    assert exact_match(answer, [reference]) == exact_match(reference, [answer]) == float(equal)
+
+
+def test_scores_equal_the_published_rules_on_random_text():
+    rng = np.random.default_rng(1)
+    words = [
+        "the",
+        "a",
+        "An",
+        "cat",
+        "Cat.",
+        "naïve",
+        "–",
+        "1,000",
+        "x_y",
+        "東京",
+        "don't",
+        "\u2028",
+        "a–b",
+        "the-cat",
+    ]
+    overlapping = 0
+    for _ in range(2000):
+        answer, *references = (" ".join(rng.choice(words, rng.integers(1, 7))) for _ in range(3))
+        if not all(squad_words(text) for text in (answer, *references)):
+            continue  # our one addition: these are kept as they are
+        assert normalise(answer).split() == squad_words(answer)
+        equal = any(squad_words(answer) == squad_words(reference) for reference in references)
+        assert exact_match(answer, references) == float(equal)
+        best = max(squad_f1(answer, reference) for reference in references)
+        assert token_f1(answer, references) == pytest.approx(best, abs=1e-12)
+        overlapping += 0 < best < 1
+    assert overlapping > 500
 
 
 def test_best_reference_counts():
@@ -49,6 +139,35 @@ def test_empty_and_missing_answers_score_zero_and_stay():
     scored = score_answers(predictions, answers)
     assert scored["query_id"].tolist() == ["a", "b", "c", "d"]
     assert scored["em"].tolist() == scored["f1"].tolist() == [0.0, 0.0, 0.0, 1.0]
+
+
+def test_all_measures_of_an_answer_stand_in_one_row():
+    answers = pd.DataFrame({"query_id": ["a", "b"], "answers": [["the old cat sat", "dog"], ["x"]]})
+    scored = score_answers(pd.DataFrame({"query_id": ["a", "b"], "answer": ["the cat sat", ""]}), answers)
+    assert list(scored.columns) == ["query_id", "em", "f1", "bleu", "rouge1", "rouge2", "rougeL"]
+    # F1 without "the": 2 of 2 and 3. ROUGE-1 3 of 3 and 4, ROUGE-2 1 of 2 and 3, ROUGE-L 3 of 3 and 4.
+    row = scored.set_index("query_id").loc["a"]
+    assert row[["em", "f1", "rouge1", "rouge2", "rougeL"]].tolist() == pytest.approx([0, 4 / 5, 6 / 7, 2 / 5, 6 / 7])
+    assert 0 < row["bleu"] < 1
+    assert scored.set_index("query_id").loc["b"].tolist() == [0.0] * 6
+
+
+def test_answers_that_are_all_empty_score_zero_and_are_told_of(caplog):
+    answers = pd.DataFrame({"query_id": ["a", "b"], "answers": [["x"], ["y"]]})
+    with caplog.at_level(logging.WARNING):
+        scored = score_answers(pd.DataFrame({"query_id": ["a", "b"], "answer": ["", None]}), answers)
+    assert scored[list(COLUMNS)].to_numpy().tolist() == [[0.0] * 6] * 2
+    assert "All 2 answers are empty" in caplog.text
+
+
+def test_ten_thousand_answers_take_seconds():
+    rng = np.random.default_rng(2)
+    words = np.array(["shutil", "copy", "the", "file", "of", "path", "object", "naïve", "3.5"])
+    texts = [" ".join(rng.choice(words, 5)) for _ in range(20_000)]
+    answers = pd.DataFrame({"query_id": range(10_000), "answers": [texts[n : n + 2] for n in range(0, 20_000, 2)]})
+    begun = time.perf_counter()
+    scored = score_answers(pd.DataFrame({"query_id": range(10_000), "answer": texts[:10_000]}), answers)
+    assert len(scored) == 10_000 and time.perf_counter() - begun < 30
 
 
 def test_references_of_several_rows_and_of_parquet_arrays_add_up(tmp_path):

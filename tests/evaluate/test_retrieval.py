@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ragsmith.evaluate.retrieval import first_right_ranks, score_run
+from ragsmith.evaluate.retrieval import first_right_ranks, score_matrix, score_run
 
 
 def make_run(ranking: dict[str, list[str]], score: float | None = None) -> pd.DataFrame:
@@ -88,8 +88,54 @@ def test_query_with_nothing_retrieved_scores_zero_and_keeps_its_rows():
     assert scored["value"].tolist() == [0.0] * 3 + [1.0] * 3
 
 
-def test_empty_run_scores_zero_everywhere():
-    assert score_run(make_run({}), make_qrels({"q": {"a": 1}}))["value"].tolist() == [0.0, 0.0, 0.0]
+def test_matrix_and_long_table_hold_the_same_values():
+    run, qrels = make_run({"q2": ["a", "b"], "q1": ["b", "a"]}), make_qrels({"q1": {"a": 1}, "q2": {"a": 2}})
+    matrix = score_matrix(run, qrels, ["mrr@10", "mrr@1", "ndcg@2"])
+    assert matrix.index.tolist() == ["q1", "q2"] and matrix.columns.tolist() == ["mrr@10", "mrr@1", "ndcg@2"]
+    assert matrix.loc["q1"].tolist() == pytest.approx([1 / 2, 0, 1 / math.log2(3)])
+    assert matrix.loc["q2"].tolist() == [1.0, 1.0, 1.0]
+    long = score_run(run, qrels, list(matrix.columns))
+    assert long["query_id"].tolist() == ["q1"] * 3 + ["q2"] * 3
+    assert long["value"].tolist() == matrix.to_numpy().ravel().tolist()
+
+
+def test_all_metrics_equal_ir_measures_on_the_ids_themselves():
+    import ir_measures
+    from ir_measures import AP, RR, P, R, Success, nDCG
+
+    rng = np.random.default_rng(11)
+    passages = [f"passage {number}" for number in range(300)]
+    ranking = {f"q{n}": list(rng.permutation(passages)[: rng.integers(1, 120)]) for n in range(60)}
+    grades = {
+        query_id: {name: int(rng.integers(1, 4)) for name in rng.permutation(passages)[:20]} for query_id in ranking
+    }
+    ours = score_matrix(
+        make_run(ranking),
+        make_qrels(grades),
+        [f"{kind}@{k}" for kind in ("ndcg", "recall", "precision", "map", "hit") for k in (1, 5, 100)] + ["mrr@120"],
+    )
+    measures = [kind @ k for kind in (nDCG, R, P, AP, Success) for k in (1, 5, 100)] + [RR]
+    scores = {query_id: {p: -float(rank) for rank, p in enumerate(found)} for query_id, found in ranking.items()}
+    columns = dict(zip(measures, ours.columns, strict=True))
+    count = 0
+    for result in ir_measures.pytrec_eval.evaluator(measures, grades).iter_calc(scores):
+        assert ours.loc[result.query_id, columns[result.measure]] == result.value, result
+        count += 1
+    assert count == ours.size
+
+
+def test_a_single_query_has_its_scores():
+    assert score_matrix(make_run({"q": ["a"]}), make_qrels({"q": {"a": 1}}), ["ndcg@1"]).to_dict() == {
+        "ndcg@1": {"q": 1.0}
+    }
+
+
+def test_ids_may_hold_anything():
+    odd = ["", " ", "missed 0", "1", "<script>", "\u202eabc", "x" * 100_000]
+    matrix = score_matrix(
+        make_run({"1": odd, "missed 0": odd}), make_qrels({"missed 0": {"1": 1}, "1": {"": 1}}), ["mrr@9"]
+    )
+    assert matrix["mrr@9"].tolist() == [pytest.approx(1 / 4), 1.0]
 
 
 def test_mrr_is_cut_at_its_depth():
@@ -118,6 +164,11 @@ def test_unknown_metric_is_answered_with_the_valid_ones(name):
         (lambda run: run.assign(query_id="other"), "queries that the qrels lack: 'other'"),
         (lambda run: run.assign(rank=[0, 1]), "ranks other than 1, 2, 3 … for query 'q'"),
         (lambda run: run.assign(rank=[1, 1]), "ranks other than 1, 2, 3 … for query 'q'"),
+        (lambda run: run.assign(rank=[1, 3]), "ranks other than 1, 2, 3 … for query 'q'"),
+        (lambda run: run.assign(rank=[1.0, 1.5]), "ranks other than 1, 2, 3 … for query 'q'"),
+        (lambda run: run.assign(rank=[1, None]), "ranks other than 1, 2, 3 … for query 'q'"),
+        (lambda run: run.assign(passage_id=["a", None]), "run has 1 rows without query_id or passage_id"),
+        (lambda run: run.iloc[:0], "run is empty: nothing was retrieved for any query"),
         (lambda run: run.drop(columns="score"), "run lacks column 'score'"),
     ],
 )
@@ -132,12 +183,22 @@ def test_faulty_run_is_refused(change, message):
         (make_qrels({}), "qrels are empty"),
         (make_qrels({"q": {"a": 1}, "bare": {"a": 0}}), "no right passage .* for query 'bare'"),
         (make_qrels({"q": {"a": 1, "b": -1}}), "1 negative or missing grades"),
+        (make_qrels({"q": {"a": 1.5}}), "1 grades that are no whole numbers"),
+        (make_qrels({"q": {"a": 1, None: 1}}), "qrels have 1 rows without query_id or passage_id"),
         (pd.concat([make_qrels({"q": {"a": 1}})] * 2), r"qrels repeat .*\('q', 'a'\)"),
     ],
 )
 def test_faulty_qrels_are_refused(qrels, message):
     with pytest.raises(ValueError, match=message):
         score_run(make_run({}), qrels)
+
+
+def test_passages_that_do_not_exist_are_named_where_the_passages_are_given():
+    run, qrels = make_run({"q": ["a", "ghost"]}), make_qrels({"q": {"a": 1, "gone": 1}})
+    known = pd.DataFrame({"passage_id": ["a", "ghost", "gone"]})
+    assert score_matrix(run, qrels, ["hit@1"], known).size == 1
+    with pytest.raises(ValueError, match=r"(?s)qrels name passages .* lacks: 'gone'.*run name.*: 'ghost'"):
+        score_run(run, qrels, ["hit@1"], known.iloc[:1])
 
 
 def test_all_faults_come_in_one_message():

@@ -1,5 +1,6 @@
-"""Score short answers per query: exact match and token F1, as SQuAD v1.1 does."""
+"""Score short answers per query: exact match and token F1, as SQuAD v1.1 does, BLEU and ROUGE."""
 
+import logging
 import re
 import string
 from collections import Counter
@@ -8,7 +9,12 @@ from collections.abc import Iterable
 import pandas as pd
 
 from ragsmith.evaluate._checks import repeated, require_columns, some
+from ragsmith.evaluate.bleu import bleu
+from ragsmith.evaluate.rouge import KINDS, rouge
 
+logger = logging.getLogger(__name__)
+
+COLUMNS = ("em", "f1", "bleu", *KINDS)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -61,13 +67,14 @@ def _pair_f1(answer: str, reference: str) -> float:
 def score_answers(predictions: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
     """Score one answer per query against its references; the best reference counts.
 
-    A query without prediction, or with an empty one, scores 0 and stays in the table.
+    A query without prediction, or with an empty one, scores 0 and stays in the table. Where no query has an answer,
+    all scores are 0, and the log says so.
 
     Args:
         predictions: query_id, answer (str; missing counts as empty); at most one row for each query.
         answers: query_id, answers (list of str). Several rows for a query add up their references.
     Returns:
-        query_id, em (0 or 1), f1 (0 to 1); queries as they first appear in `answers`.
+        query_id, em (0 or 1), f1, bleu, rouge1, rouge2, rougeL (0 to 1); queries as they first appear in `answers`.
     Raises:
         ValueError: a column is missing, no references at all, a query has an empty list of references, is predicted
             twice, or is predicted without standing in `answers`.
@@ -82,11 +89,16 @@ def score_answers(predictions: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFr
         query_id: "" if pd.isna(answer) else str(answer)
         for query_id, answer in zip(predictions["query_id"], predictions["answer"], strict=True)
     }
-    rows = [
-        (query_id, exact_match(given.get(query_id, ""), texts), token_f1(given.get(query_id, ""), texts))
-        for query_id, texts in references.items()
-    ]
-    return pd.DataFrame(rows, columns=["query_id", "em", "f1"])
+    if not any(answer.strip() for answer in given.values()):
+        logger.warning("All %d answers are empty, so each scores 0: look at the reader.", len(references))
+    rows = []
+    for query_id, texts in references.items():
+        answer = given.get(query_id, "")
+        words = rouge(answer, texts)
+        rows.append(
+            (query_id, exact_match(answer, texts), token_f1(answer, texts), bleu(answer, texts), *words.values())
+        )
+    return pd.DataFrame(rows, columns=["query_id", *COLUMNS])
 
 
 def _check(predictions: pd.DataFrame, references: dict[str, list[str]]) -> None:
