@@ -5,13 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from ragsmith.evaluate._figure_parts import COLOURS, error_bars
 from ragsmith.evaluate.headline import metric_label
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-# Okabe and Ito (2008): told apart with every common colour blindness, and in grey by lightness.
-_SYSTEM_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 # Ordered, so from dark to light (viridis, also safe in grey); grey stands for absence.
 _BUCKET_COLOURS = {"1": "#440154", "2": "#3b528b", "3": "#21918c", "4–10": "#5ec962", "not found": "#b8b8b8"}
 BUCKETS = tuple(_BUCKET_COLOURS)
@@ -52,19 +51,13 @@ def retrieval_figure(metrics: Mapping[str, Any]) -> "Figure":
 
     figure = graph_objects.Figure()
     for position, (system, by_metric) in enumerate(metrics["retrieval"].items()):
-        means = [value["mean"] for value in by_metric.values()]
-        lows, highs = zip(*(value["ci95"] for value in by_metric.values()), strict=True)
+        estimates = list(by_metric.values())
         figure.add_bar(
             name=system,
             x=[metric_label(name) for name in by_metric],
-            y=means,
-            marker_color=_SYSTEM_COLOURS[position % len(_SYSTEM_COLOURS)],
-            error_y={
-                "type": "data",
-                "symmetric": False,
-                "array": [high - mean for high, mean in zip(highs, means, strict=True)],
-                "arrayminus": [mean - low for low, mean in zip(lows, means, strict=True)],
-            },
+            y=[value["mean"] for value in estimates],
+            marker_color=COLOURS[position % len(COLOURS)],
+            error_y=error_bars(estimates),
         )
     figure.update_layout(
         title=f"Retrieval on {metrics['queries']['test']:,} test queries, with 95 % intervals",
