@@ -2,12 +2,16 @@
 
 import os
 import socket
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from language_model import Endpoint
 
 # Before any library is imported, for most read these once; child processes get them too.
 os.environ |= {
@@ -17,6 +21,8 @@ os.environ |= {
     "KEDRO_DISABLE_TELEMETRY": "true",
     "TOKENIZERS_PARALLELISM": "false",
 }
+# What tests of several packages share. A folder of its own: beside it, `tests/datasets` would pass for the library.
+sys.path.append(str(Path(__file__).parent / "support"))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -66,3 +72,41 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory, own_cache: None) -> Pa
     ExtractiveReader.load(model, ReaderSettings(max_tokens=64), machine).save(folder / "reader")
     settings = {"mode": "hybrid", "passages": 2}
     return build_bundle(model, index, folder / "reader", folder / "passages.parquet", settings, {}, folder / "whole")
+
+
+@pytest.fixture
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator["Endpoint"]:
+    """A language model's endpoint on this machine, which says what the test has it say."""
+    from language_model import Endpoint
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    server = Endpoint()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def publish_evaluation() -> Callable[..., Path]:
+    """Write a folder's metrics.json and per_query.parquet as a run does: through the catalog's own datasets."""
+    import pandas as pd
+
+    from ragsmith.datasets import JSONDocument, ParquetTable
+
+    def publish(folder: Path, em: list[float], run: dict[str, Any] | None = None, **columns: list[Any]) -> Path:
+        """One question for each value of `em`; F1 is equal to it unless it is among the columns."""
+        table = {
+            "query_id": [f"q{number}" for number in range(len(em))],
+            "query": [f"What is number {number}?" for number in range(len(em))],
+            "expected": [["one", "the one"]] * len(em),
+            "answer": [f"answer {number}" if value else "" for number, value in enumerate(em)],
+            "em": em,
+            "f1": em,
+        }
+        estimate = {"mean": sum(em) / len(em), "ci95": [0.0, 1.0]}
+        retrieval = {"tuned": {"ndcg@10": estimate}}
+        metrics = {"retrieval": retrieval, "answers": {"em": estimate}, "run": run or {}, "queries": {"test": len(em)}}
+        JSONDocument(filepath=str(folder / "metrics.json")).save(metrics)
+        ParquetTable(filepath=str(folder / "per_query.parquet")).save(pd.DataFrame(table | columns))
+        return folder
+
+    return publish
