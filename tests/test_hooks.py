@@ -1,8 +1,10 @@
+import pandas as pd
 import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
-from ragsmith.datasets import JSONDocument, TextDocument
+from ragsmith.datasets import JSONDocument, ParquetTable, TextDocument
+from ragsmith.evaluate.history import version_names
 from ragsmith.hooks import ProjectHooks, artefact_paths
 from ragsmith.pipelines.params import ComputeParams
 from ragsmith.session import UserError
@@ -23,7 +25,8 @@ def pipeline_of(*outputs):
 def catalog(tmp_path):
     metrics = JSONDocument(filepath=str(tmp_path / "metrics.json"))
     report = TextDocument(filepath=str(tmp_path / "report.html"))
-    return DataCatalog({"params:compute": MemoryDataset({}), "metrics": metrics, "report": report})
+    table = ParquetTable(filepath=str(tmp_path / "per_query.parquet"))
+    return DataCatalog({"params:compute": MemoryDataset({}), "metrics": metrics, "report": report, "per_query": table})
 
 
 @pytest.mark.parametrize("kind", [dict, ComputeParams.model_validate])
@@ -60,3 +63,34 @@ def test_run_without_metrics_shows_no_table(catalog, capsys, outputs):
 
 def test_paths_are_of_what_the_run_made_only(catalog, tmp_path):
     assert artefact_paths(catalog, pipeline_of("metrics")) == {"metrics": tmp_path / "metrics.json"}
+
+
+def test_run_that_made_metrics_keeps_them_as_a_version_once(catalog, tmp_path, caplog):
+    caplog.set_level("INFO")
+    pipeline = pipeline_of("metrics", "per_query")
+    for queries, versions in ((7, 1), (7, 1), (8, 2)):
+        catalog["metrics"].save({**METRICS, "queries": {"test": queries}})
+        catalog["per_query"].save(pd.DataFrame({"query_id": ["q"]}))
+        ProjectHooks().after_pipeline_run({}, pipeline, catalog)
+        assert len(version_names(tmp_path / "history")) == versions
+    kept = [message for message in caplog.messages if message.startswith("kept as version")]
+    assert len(kept) == 2 and kept[1].endswith("; `kedro compare previous latest` says what changed")
+    assert not any(record.levelname == "WARNING" for record in caplog.records)
+
+
+def test_version_that_cannot_be_kept_is_a_warning_and_no_failure(catalog, tmp_path, caplog, capsys):
+    catalog["metrics"].save(METRICS)
+    ProjectHooks().after_pipeline_run({}, pipeline_of("metrics", "per_query"), catalog)
+    assert "per_query.parquet does not exist yet" in caplog.text
+    catalog["per_query"].save(pd.DataFrame({"query_id": ["q"]}))
+    (tmp_path / "history").write_text("a file of the user's")
+    ProjectHooks().after_pipeline_run({}, pipeline_of("metrics", "per_query"), catalog)
+    assert caplog.text.count("were not kept as a version") == 2
+    assert "7 test questions" in capsys.readouterr().out
+    assert (tmp_path / "history").read_text() == "a file of the user's"
+
+
+def test_run_of_metrics_alone_keeps_no_version(catalog, tmp_path, caplog):
+    catalog["metrics"].save(METRICS)
+    ProjectHooks().after_pipeline_run({}, pipeline_of("metrics"), catalog)
+    assert version_names(tmp_path / "history") == [] and caplog.text == ""

@@ -1,4 +1,4 @@
-"""What the project adds to a run: the check of the back end before it, and the table of results after it."""
+"""What the project adds to a run: the check of the back end before it, the table of results and a version after it."""
 
 import json
 import logging
@@ -8,6 +8,7 @@ from typing import Any
 from kedro.framework.hooks import hook_impl
 
 from ragsmith.pipelines.params import ComputeParams
+from ragsmith.tracking import log_outputs, missing_extra
 
 logger = logging.getLogger(__name__)
 
@@ -17,9 +18,11 @@ class ProjectHooks:
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
-        """Refuse a back end or a device that is not there, before anything is done."""
+        """Refuse a back end, a device or an earlier version that is not there, before anything is done."""
         from ragsmith.session import UserError
 
+        if {"params:evaluation", "history"} <= pipeline.inputs() and (fault := missing_version(catalog)):
+            raise UserError(fault)
         if "params:compute" not in pipeline.inputs():
             return
         compute = compute_of(catalog)
@@ -41,6 +44,36 @@ class ProjectHooks:
             from ragsmith.summary import print_summary
 
             print_summary(catalog.load("metrics"), artefact_paths(catalog, pipeline))
+            if "per_query" in pipeline.all_outputs():
+                keep_outputs(catalog)
+
+
+class TrackingHooks:
+    """Hooks of runs that MLflow shall know of; see `ragsmith.tracking`."""
+
+    @hook_impl(tryfirst=True)
+    def after_context_created(self, context: Any) -> None:
+        """Say what is missing before anything is done."""
+        from ragsmith.session import UserError
+
+        if fault := missing_extra():
+            raise UserError(fault)
+
+    @hook_impl(tryfirst=True)
+    def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
+        """Log the means, metrics.json and the report, before kedro-mlflow's own hook ends the MLflow run."""
+        if "metrics" not in pipeline.all_outputs() or not catalog.exists("metrics"):
+            return
+        paths = artefact_paths(catalog, pipeline)
+        try:
+            run = log_outputs(
+                catalog.load("metrics"), [paths[name] for name in ("metrics", "report") if name in paths]
+            )
+        except Exception as error:  # whatever it was, the run itself went well
+            logger.warning("MLflow did not take the results: %s", error)
+            return
+        if run:
+            logger.info("logged in MLflow as run %s", run)
 
 
 def compute_of(catalog: Any) -> ComputeParams:
@@ -49,8 +82,44 @@ def compute_of(catalog: Any) -> ComputeParams:
     return compute if isinstance(compute, ComputeParams) else ComputeParams(**compute)
 
 
+def missing_version(catalog: Any) -> str:
+    """Why the outputs cannot be compared with the version that evaluation.baseline names; empty where they can."""
+    from ragsmith.evaluate.history import find_version
+    from ragsmith.pipelines.evaluation.params import SYSTEMS
+
+    found = catalog.load("params:evaluation")
+    baseline = found["baseline"] if isinstance(found, dict) else found.baseline
+    if baseline in SYSTEMS:
+        return ""
+    try:
+        find_version(baseline, path_of(catalog, "history"))
+    except ValueError as error:
+        return f"evaluation.baseline: {error}"
+    return ""
+
+
 def artefact_paths(catalog: Any, pipeline: Any) -> dict[str, Path]:
     """Where the report, the metrics and the bundle lie, as far as this run made them."""
     wanted = ("report", "metrics", "bundle")
-    made = [name for name in wanted if name in pipeline.all_outputs()]
-    return {name: Path(json.loads(json.dumps(catalog.get(name)._describe()))["filepath"]) for name in made}
+    return {name: path_of(catalog, name) for name in wanted if name in pipeline.all_outputs()}
+
+
+def path_of(catalog: Any, name: str) -> Path:
+    """Where an artefact lies."""
+    return Path(json.loads(json.dumps(catalog.get(name)._describe()))["filepath"])
+
+
+def keep_outputs(catalog: Any) -> None:
+    """Keep metrics and per-query table as a version for `kedro compare`, when they are other than those before."""
+    from ragsmith.evaluate.history import HISTORY, keep_version, version_names
+
+    try:
+        reporting = path_of(catalog, "metrics").parent
+        kept = keep_version(reporting, reporting / HISTORY)
+        many = len(version_names(reporting / HISTORY)) > 1
+    except Exception as error:  # whatever it was, the run itself went well
+        logger.warning("These outputs were not kept as a version for `kedro compare`: %s", error)
+        return
+    if kept:
+        hint = "; `kedro compare previous latest` says what changed" if many else ""
+        logger.info("kept as version %s%s", kept, hint)

@@ -1,10 +1,12 @@
 """What Kedro is told about this project."""
 
-from ragsmith.hooks import ProjectHooks
+from ragsmith.hooks import ProjectHooks, TrackingHooks
 from ragsmith.session import RagsmithSession
+from ragsmith.tracking import disabled_plugins, tracking_wanted
 
 SESSION_CLASS = RagsmithSession
-HOOKS = (ProjectHooks(),)
+HOOKS = (ProjectHooks(), *((TrackingHooks(),) if tracking_wanted() else ()))
+DISABLE_HOOKS_FOR_PLUGINS = disabled_plugins()
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",

@@ -1,8 +1,10 @@
 """The text of a file that a stranger sent: packed or not, of bounded size, UTF-8, with all its faults told at once."""
 
 import gzip
+import itertools
 import re
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 # Unpacked. SQuAD's whole training set has 30 MB.
@@ -55,6 +57,37 @@ def numbered_lines(text: str) -> list[tuple[int, str]]:
     """
     lines = ((number, line.removesuffix("\r")) for number, line in enumerate(text.split("\n"), start=1))
     return [(number, line) for number, line in lines if line.strip()]
+
+
+def stream_lines(path: Path, max_bytes: int = MAX_BYTES) -> Iterator[tuple[int, str]]:
+    """As `numbered_lines` of `read_text`, but one line at a time: the memory is that of the longest line.
+
+    Args:
+        path: the file; may be packed by gzip.
+        max_bytes: most that it may hold when unpacked; no more than that is ever unpacked.
+    Raises:
+        ValueError: it is larger, damaged, or not UTF-8; as far as the lines have come.
+    """
+    left = max_bytes
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        try:
+            with gzip.GzipFile(fileobj=file) if packed else file as content:
+                for number in itertools.count(1):
+                    raw = content.readline(left + 1)
+                    if not raw:
+                        return
+                    left -= len(raw)
+                    if left < 0:
+                        raise ValueError(f"{path}: holds more than {max_bytes:,} bytes. Split it, or raise the limit.")
+                    line = raw.removesuffix(b"\n").decode("utf-8-sig" if number == 1 else "utf-8").removesuffix("\r")
+                    if line.strip():
+                        yield number, line
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise ValueError(f"{path}: not a whole gzip file ({error}). Get it again.") from error
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}:{number}: not UTF-8 text. Save it as UTF-8.") from error
 
 
 class Faults:
