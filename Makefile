@@ -30,7 +30,7 @@ ifndef MAKE_TERMOUT
 export COLUMNS ?= 160
 endif
 
-.PHONY: help run test lint format types imports unit docs viz clean
+.PHONY: help run test lint format types imports unit browser docs viz clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -54,8 +54,17 @@ types: .venv/.installed-test ## types
 imports: .venv/.installed-test ## rules of the house: what may import what
 	$(BIN)/lint-imports
 
-unit: .venv/.installed-test ## tests and the examples in docstrings
+unit: .venv/.installed-test browser ## tests and the examples in docstrings
 	$(BIN)/python -m pytest $(ARGS)
+
+# Where it cannot be installed, the tests that need it are skipped and say so.
+BROWSER := chromium chromium-driver
+browser: ## a browser for the tests of the report, where there is none: Debian's, if this is root
+	@if ! command -v chromedriver >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  export DEBIAN_FRONTEND=noninteractive; \
+	  { apt-get install -qq -y $(BROWSER) || { apt-get update -qq && apt-get install -qq -y $(BROWSER); }; } >/dev/null 2>&1 \
+	    || echo "No browser could be installed: install $(BROWSER)."; \
+	fi
 
 docs: .venv/.installed-test ## the user guide, into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -17,6 +17,7 @@ from kedro.runner import SequentialRunner
 from kedro.runner.task import Task
 
 from ragsmith.compute.memory import peak_memory
+from ragsmith.pipelines.params import plain
 from ragsmith.store import Provenance, hash_code, hash_json, recording
 
 if TYPE_CHECKING:
@@ -141,7 +142,8 @@ def provenance_of(node: "Node", catalog: Any, code: str | None) -> Provenance | 
 
 def _parameter_hash(name: str, dataset: Any) -> str | None:
     try:
-        return hash_json(dataset.load())
+        found = dataset.load()
+        return hash_json(plain(found) if name == "parameters" else found)
     except TypeError as error:
         logger.warning("%s cannot be compared with that of earlier runs: %s", name, error)
         return None

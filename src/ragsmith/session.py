@@ -211,11 +211,12 @@ def _requested(arguments: Mapping[str, Any]) -> list[str]:
 
 
 def unknown_parameters(loader: Any, raw: Mapping[str, Any]) -> list[str]:
-    """Top-level parameter keys that no step of any pipeline reads: most often a slip of the finger."""
+    """Top-level parameter keys that no step of any pipeline reads: most often a slip of the finger.
+
+    A step that takes `parameters`, all of them, writes them down and reads none.
+    """
     pipelines.set_requested(None)
     used = {name for pipeline in pipelines.values() for name in pipeline.datasets()}
-    if "parameters" in used:  # a step that takes all of them
-        return []
     names = {name.removeprefix("params:") for name in used if name.startswith("params:")}
     known = names | {name.partition(".")[0] for name in names}
     return [
@@ -266,7 +267,9 @@ def _fault(loader: Any, key: str, below: Iterable[str | int], reason: str) -> st
 
 def _reason(item: Any, model: Any) -> str:
     """Pydantic's reason, with what was found and, for an unknown field, the nearest that exists."""
-    found = "" if isinstance(item["input"], dict) else f" (found {item['input']!r})"
+    # What stands where the name of a key's variable belongs may be the key itself.
+    hidden = isinstance(item["input"], dict) or any("key" in str(part) for part in item["loc"])
+    found = "" if hidden else f" (found {item['input']!r})"
     hint = ""
     if item["type"] == "extra_forbidden":
         for step in item["loc"][:-1]:

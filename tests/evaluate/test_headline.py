@@ -1,6 +1,8 @@
 from copy import deepcopy
 
-from ragsmith.evaluate.headline import headline
+import pytest
+
+from ragsmith.evaluate.headline import answers_headline, headline
 
 
 def with_result(metrics, **changes):
@@ -32,3 +34,34 @@ def test_unproven_gain_is_not_sold_as_one(metrics):
 
 def test_without_comparison_nothing_is_claimed(metrics):
     assert headline({**metrics, "comparisons": []}).startswith("No two systems were compared")
+
+
+def estimate(mean, half):
+    return {"mean": mean, "ci95": [mean - half, mean + half]}
+
+
+def with_bounds(metrics, retrieval, reader):
+    counts = {"retrieved_wrong": 20, "missed_wrong": 30}
+    bounds = {"now": estimate(0.4, 0.05), "perfect_retrieval": retrieval, "perfect_reader": reader}
+    return {**metrics, "answers": {"em": estimate(0.4, 0.05)}, "decomposition": {"counts": counts, "bounds": bounds}}
+
+
+@pytest.mark.parametrize(
+    ("perfect_retrieval", "perfect_reader", "expected"),
+    [
+        (estimate(0.7, 0.05), estimate(0.5, 0.05), "Retrieval holds back more: perfect retrieval would give 70.0 %"),
+        (estimate(0.5, 0.05), estimate(0.7, 0.05), "The reader holds back more: perfect retrieval would give 50.0 %"),
+        (estimate(0.6, 0.05), estimate(0.65, 0.05), "Retrieval and the reader hold back about as much"),
+        (None, estimate(0.65, 0.05), "30 lacked a right passage (retrieval) and 20 had one (the reader)"),
+    ],
+)
+def test_what_holds_back_is_said_where_the_bounds_are_apart(metrics, perfect_retrieval, perfect_reader, expected):
+    text = headline(with_bounds(metrics, perfect_retrieval, perfect_reader))
+    assert "40.0 % of the questions are answered exactly right (95 % interval 35.0 % to 45.0 %)." in text
+    assert expected in text
+
+
+def test_answers_are_told_without_decomposition_and_left_out_without_answers(metrics):
+    assert answers_headline(metrics).endswith("%).")
+    assert answers_headline({**metrics, "answers": {}}) == ""
+    assert answers_headline({**metrics, "decomposition": None}) == answers_headline(metrics)

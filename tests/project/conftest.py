@@ -82,7 +82,7 @@ class Project:
         return json.loads((self.data / "08_reporting/metrics.json").read_text("utf-8"))
 
     def artefacts(self) -> dict[str, str]:
-        """Content hash of each artefact that counts as whole, by its path; work folders are no artefacts."""
+        """Content hash of each artefact that counts as whole, by its path, without work folders and history."""
         found = {}
         for metadata in self.data.rglob("*"):
             if metadata.name == "_artefact.json":
@@ -92,7 +92,8 @@ class Project:
             else:
                 continue
             name = artefact.relative_to(self.data).as_posix()
-            if ".work" not in name and ".staging-" not in str(artefact.parent) and is_complete(artefact):
+            kept = name.startswith("08_reporting/history/")  # named by the time of the run
+            if not kept and ".work" not in name and ".staging-" not in str(artefact.parent) and is_complete(artefact):
                 found[name] = read_metadata(artefact).content_hash
         return found
 

@@ -11,6 +11,7 @@ import yaml
 from kedro.framework.project import pipelines
 from kedro.framework.startup import bootstrap_project
 from kedro.io import MemoryDataset
+from kedro.io.core import is_parameter
 from kedro.pipeline import Pipeline
 from kedro.validation import TypeExtractor
 from pydantic import BaseModel
@@ -86,7 +87,7 @@ def fields(model: type[BaseModel], above: str) -> list[str]:
 
 
 def named(datasets: set[str]) -> set[str]:
-    return {name for name in datasets if not name.startswith("params:")}
+    return {name for name in datasets if not is_parameter(name)}
 
 
 def test_environments_tested_here_are_those_that_exist():
@@ -99,7 +100,7 @@ def test_every_dataset_that_a_pipeline_names_is_declared_and_can_be_made(context
     for name in sorted(set().union(*(pipeline.datasets() for pipeline in pipelines.values()))):
         assert name in catalog, name
         dataset = catalog.get(name)
-        assert name.startswith("params:") or not isinstance(dataset, MemoryDataset), name
+        assert is_parameter(name) or not isinstance(dataset, MemoryDataset), name
 
 
 def test_parameters_and_globals_of_every_environment_are_valid(context):

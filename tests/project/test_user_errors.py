@@ -150,3 +150,10 @@ def test_file_of_the_users_is_never_overwritten(project):
     done = project.kedro("run", "--env", "test")
     assert done.returncode == 1 and "metrics.json is in the way" in done.stdout and "node 1/" not in done.stdout
     assert mine.read_text("utf-8") == "mine"
+
+
+def test_key_in_the_place_of_its_variables_name_is_not_repeated(project):
+    endpoint = "evaluation.judge.endpoint"
+    params = f"{endpoint}.model=m,{endpoint}.api_key_env=sk-very-secret"
+    message = refused(project, "--env", "test", "--params", params)
+    assert f"{endpoint}.api_key_env: " in message and "never the key" in message and "sk-very-secret" not in message

@@ -12,7 +12,7 @@ from pathlib import Path
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # numbers of malloc.h
 DEFAULT_THRESHOLD = 128 * 1024  # glibc's own, of both
 LARGEST_TRIM, LARGEST_BLOCK = 2**31 - 1, 2**30
-SLACK = 2**28  # bytes by which what is kept may grow
+SLACK = 2**26  # bytes by which what is kept may grow
 
 _lock = threading.Lock()
 _holders: list[object] = []  # the bodies of `freed_memory_kept` that are being run
@@ -62,22 +62,24 @@ def give_back_freed() -> None:
 
 
 class KeptMemory:
-    """What is kept between the steps of a training, given back whenever it has grown by `slack` bytes.
+    """What is kept between the steps of a training, given back every other step if it has grown by `slack` bytes.
 
-    Giving back after each step would cost a twentieth of the time, and never would cost memory without end.
+    Giving back after each step would cost a tenth of the time, and never would cost memory without end.
     """
 
     def __init__(self, slack: int = SLACK) -> None:
         self.slack = slack
         self.least: int | None = None
+        self.steps = 0
 
     def after_step(self) -> bool:
         """Look at what is held, and give back if it is too much; whether it was."""
+        self.steps += 1
         held = memory_now()
         if held is None:
             return False
         self.least = held if self.least is None else min(self.least, held)
-        if held <= self.least + self.slack:
+        if self.steps % 2 or held <= self.least + self.slack:
             return False
         give_back_freed()
         self.least = None  # what the next step needs is kept again

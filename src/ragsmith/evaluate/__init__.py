@@ -1,5 +1,5 @@
-"""Measure retrieval and answers, compare systems with their uncertainty, and report both.
+"""Measure retrieval and answers, compare systems with their uncertainty, find what lies behind, and report it.
 
-`retrieval` and `answers` score one row per query; `significance` puts intervals and p-values on them; `metrics`
-gathers everything for metrics.json; `headline`, `figures` and `report` say it to a person.
+`retrieval`, `answer_recall` and `answers` score one row per query; `significance` puts intervals and p-values on them;
+`metrics` and `diagnosis` gather everything for metrics.json; `headline`, `report` and the figures say it to a person.
 """

@@ -1,55 +1,95 @@
-"""From the runs of several systems to the tables that are summarised and shown."""
+"""From runs and answers of several systems to the tables that are summarised and shown."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from ragsmith.evaluate.retrieval import first_right_ranks, score_run
+from ragsmith.evaluate.answer_recall import answer_recall
+from ragsmith.evaluate.answers import score_answers
+from ragsmith.evaluate.conditions import SERVED, Answered, Asked
+from ragsmith.evaluate.retrieval import first_right_ranks, lengthen, score_matrix
+
+RUN = ["query_id", "passage_id", "score", "rank"]
+ANSWER_RECALL = "answer_recall@"
 
 
-def score_systems(runs: pd.DataFrame, qrels: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+def score_systems(runs: pd.DataFrame, asked: Asked, metrics: Sequence[str]) -> pd.DataFrame:
     """Per-query scores of every system.
 
     Args:
         runs: system, query_id, passage_id, score, rank.
-        qrels: query_id, passage_id, grade.
-        metrics: as `score_run` names them.
+        asked: the questions that are judged.
+        metrics: as `score_matrix` names them, and answer_recall at a depth.
     Returns:
-        system, query_id, metric, value; systems in the order of `runs`.
+        system, query_id, metric, value; systems in the order of `runs`, metrics as passed.
+    Raises:
+        ValueError: as `score_matrix` and `answer_recall`.
     """
-    columns = ["query_id", "passage_id", "score", "rank"]
-    return pd.concat(
-        [
-            score_run(run[columns].reset_index(drop=True), qrels, tuple(metrics)).assign(system=system)
-            for system, run in runs.groupby("system", sort=False)
-        ],
-        ignore_index=True,
-    )[["system", "query_id", "metric", "value"]]
+    judged = [name for name in metrics if not name.startswith(ANSWER_RECALL)]
+    depths = [int(name.removeprefix(ANSWER_RECALL)) for name in metrics if name.startswith(ANSWER_RECALL)]
+    scored = []
+    for system, run in runs.groupby("system", sort=False):
+        ranking = run[RUN].reset_index(drop=True)
+        matrix = score_matrix(ranking, asked.qrels, judged)
+        if depths:
+            matrix = matrix.join(answer_recall(ranking, asked.passages, asked.answers, depths))
+        scored.append(lengthen(matrix[list(metrics)]).assign(system=system))
+    return pd.concat(scored, ignore_index=True)[["system", "query_id", "metric", "value"]]
+
+
+def score_conditions(predictions: pd.DataFrame, answers: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """`score_answers` of each condition, in their order.
+
+    Args:
+        predictions: condition, query_id, answer.
+        answers: query_id, answers, of the questions that were asked in all of them.
+    """
+    return {
+        str(condition): score_answers(predicted, answers)
+        for condition, predicted in predictions.groupby("condition", sort=False)
+    }
 
 
 def per_query_table(
-    queries: pd.DataFrame,
-    qrels: pd.DataFrame,
-    answers: pd.DataFrame,
-    passages: pd.DataFrame,
-    runs: pd.DataFrame,
-    predictions: pd.DataFrame,
-    scored: pd.DataFrame,
+    asked: Asked, runs: pd.DataFrame, answered: Answered, scored: Mapping[str, pd.DataFrame], retrieval: pd.DataFrame
 ) -> pd.DataFrame:
-    """One row per question, as the report shows it.
+    """One row per question: what was expected, found, read and answered, and how well.
 
+    Args:
+        asked: the questions.
+        runs: system, query_id, passage_id, score, rank.
+        answered: what the reader made of them.
+        scored: of each condition, from `score_conditions`.
+        retrieval: from `score_systems`.
     Returns:
-        query_id, query, expected (accepted answers), answer, em, f1, passage_title and passage_text (that the answer
-        was read from, empty without one), and for each system rank_<system> (of its first right passage, or missing).
+        query_id, query, expected (accepted answers), answer, passage_id, start, end (where it was read, in the text as
+        the reader saw it), score, em, f1, bleu, rouge1, rouge2, rougeL; right_ids (the best grade first), passage_ids
+        and posteriors (what was read, in order); answer_, em_ and f1_<condition> for the other conditions;
+        rank_<system> (of its first right passage, or missing) and ndcg@10_<system>, as far as `retrieval` has it.
     """
-    shown = passages.set_index("passage_id")[["title", "text"]]
-    table = queries[["query_id", "text"]].rename(columns={"text": "query"})
-    table = table.merge(answers[["query_id", "answers"]].rename(columns={"answers": "expected"}), on="query_id")
-    table = table.merge(predictions[["query_id", "answer", "passage_id"]], on="query_id").merge(scored, on="query_id")
-    read = shown.reindex(table["passage_id"])
-    table["passage_title"] = read["title"].fillna("").to_numpy()
-    table["passage_text"] = read["text"].fillna("").to_numpy()
+    table = asked.queries[["query_id", "text"]].rename(columns={"text": "query"})
+    table = table.merge(asked.answers[["query_id", "answers"]].rename(columns={"answers": "expected"}), on="query_id")
+    served = answered.predictions[answered.predictions["condition"] == SERVED]
+    table = table.merge(served.drop(columns="condition"), on="query_id").merge(scored[SERVED], on="query_id")
+    right = asked.qrels[asked.qrels["grade"] > 0].sort_values(["query_id", "grade"], ascending=[True, False])
+    lists = {
+        "right_ids": right.groupby("query_id")["passage_id"].agg(list),
+        "passage_ids": answered.posteriors.groupby("query_id")["passage_id"].agg(list),
+        "posteriors": answered.posteriors.groupby("query_id")["posterior"].agg(list),
+    }
+    for name, values in lists.items():
+        found = values.to_dict()
+        table[name] = [found.get(query_id, []) for query_id in table["query_id"]]
+    for condition, scores in scored.items():
+        if condition != SERVED:
+            others = answered.predictions[answered.predictions["condition"] == condition].merge(scores, on="query_id")
+            named = {name: f"{name}_{condition}" for name in ("answer", "em", "f1")}
+            table = table.merge(others[["query_id", *named]].rename(columns=named), on="query_id", how="left")
+    gains = retrieval[retrieval["metric"] == "ndcg@10"]
     for system, run in runs.groupby("system", sort=False):
-        ranks = first_right_ranks(run[["query_id", "passage_id", "score", "rank"]].reset_index(drop=True), qrels)
-        table[f"rank_{system}"] = ranks.set_index("query_id")["rank"].reindex(table["query_id"]).to_numpy()
-    return table.drop(columns="passage_id")
+        ranks = first_right_ranks(run[RUN].reset_index(drop=True), asked.qrels).set_index("query_id")["rank"]
+        table[f"rank_{system}"] = ranks.reindex(table["query_id"]).to_numpy()
+        of_system = gains[gains["system"] == system].set_index("query_id")["value"]
+        if len(of_system):
+            table[f"ndcg@10_{system}"] = of_system.reindex(table["query_id"]).to_numpy()
+    return table

@@ -3,23 +3,38 @@
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from ragsmith.retrieve.models import model_hash
+from ragsmith.store import current_provenance
+
+SHORT = 12  # characters of a hash: enough to tell apart what was ever made
+DATA = ("documents", "passages", "queries", "qrels", "answers")
 PACKAGES = ("ragsmith", "torch", "transformers", "sentence-transformers", "faiss-cpu", "bm25s")
 
 
-def run_card(machine: dict[str, Any], seed: int) -> dict[str, Any]:
-    """Versions, revision, machine and seed of this process.
+def run_card(
+    machine: dict[str, Any], seed: int, models: Mapping[str, Path], parameters: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Versions, revision, machine, seed and configuration of this process, and fingerprints of models and data.
 
     Args:
         machine: device and precision.
         seed: of the intervals and tests.
+        models: folders by name.
+        parameters: all that was configured, as plain values.
     """
+    provenance = current_provenance()
+    inputs = {} if provenance is None else provenance.inputs
     return {
         "revision": git_revision(),
         "seed": seed,
+        "models": {name: model_hash(str(folder))[:SHORT] for name, folder in models.items()},
+        "data": {name: inputs[name][:SHORT] for name in DATA if name in inputs},
+        "parameters": dict(parameters),
         "machine": {
             "processor": processor(),
             "cores": os.cpu_count(),

@@ -1,6 +1,6 @@
 """Parameters that every pipeline shares."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -27,3 +27,18 @@ class ComputeParams(Params):
     def machine(self) -> Machine:
         """The device and precision, probed."""
         return probe(self.device, self.precision)
+
+
+def plain(value: Any) -> Any:
+    """Parameters as JSON holds them, the same whether they have been checked or not.
+
+    Kedro gives the blocks of the pipelines that run as their models, where 60 has become 60.0, and the others as they
+    stand in the files, which it reads in any order.
+    """
+    if isinstance(value, BaseModel):
+        return plain(value.model_dump(mode="json"))
+    if isinstance(value, dict):
+        return {name: plain(value[name]) for name in sorted(value)}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ragsmith.pipelines.evaluation.params import EvaluationParams
-from ragsmith.pipelines.params import ComputeParams
+from ragsmith.pipelines.params import ComputeParams, plain
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -16,21 +16,35 @@ else:
 
 logger = logging.getLogger(__name__)
 
+# Which system of the table is served, by the mode that was chosen on dev.
+SERVED_BY = {"dense": "tuned", "hybrid": "hybrid"}
+
 
 def retrieve_runs(
     base_encoder: Path,
     base_index: Path,
     retriever: Path,
     index: Path,
+    base_reranker: Path | None,
     queries: pd.DataFrame,
+    qrels: pd.DataFrame,
     passages: pd.DataFrame,
+    search_choice: dict[str, Any],
     params: EvaluationParams,
     compute: ComputeParams,
-) -> pd.DataFrame:
-    """Ranked passages of the test questions by every system: bm25, base, tuned, hybrid (tuned and bm25 fused)."""
+    work: Path,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Ranked passages of the test questions by every system, and the right ones alone.
+
+    Systems are bm25, base, tuned, hybrid (tuned and bm25 fused), and reranked (the served one's first passages in the
+    order of `models.reranker`) where there is one.
+    """
+    from ragsmith.evaluate.conditions import oracle_run
     from ragsmith.retrieve.encoder import Encoder
     from ragsmith.retrieve.index import DenseIndex
+    from ragsmith.retrieve.rerank import rerank
     from ragsmith.retrieve.search import Mode, Searcher
+    from ragsmith.retrieve.teacher import Teacher
 
     test = queries[queries["split"] == "test"]
     if test.empty:
@@ -49,10 +63,12 @@ def retrieve_runs(
         "hybrid": (tuned, "hybrid"),
     }
     ids, texts = test["query_id"].tolist(), test["text"].tolist()
-    runs = [
-        searcher.run(ids, texts, params.depth, mode).assign(system=name) for name, (searcher, mode) in systems.items()
-    ]
-    return pd.concat(runs, ignore_index=True)
+    runs = {name: searcher.run(ids, texts, params.depth, mode) for name, (searcher, mode) in systems.items()}
+    if base_reranker is not None:
+        teacher = Teacher.load(base_reranker, machine, work / "reranker", compute.batch_tokens)
+        runs["reranked"] = rerank(runs[SERVED_BY[search_choice["mode"]]], test, passages, teacher, params.rerank_depth)
+    table = pd.concat([run.assign(system=name) for name, run in runs.items()], ignore_index=True)
+    return table, oracle_run(test, qrels, tuned)
 
 
 def read_answers(
@@ -62,66 +78,201 @@ def read_answers(
     answers: pd.DataFrame,
     passages: pd.DataFrame,
     runs: pd.DataFrame,
+    oracle_run: pd.DataFrame,
+    reader_run: pd.DataFrame,
     search_choice: dict[str, Any],
     params: EvaluationParams,
     compute: ComputeParams,
-) -> pd.DataFrame:
-    """The reader's answer to each test question, from the passages that the bundle would read."""
-    from ragsmith.read.examples import reading_examples
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """The reader's answers: from what the bundle would read, what is right, what the others find; and those of dev."""
+    from ragsmith.evaluate.conditions import SERVED, Asked, read_conditions
     from ragsmith.read.extractive import ExtractiveReader
 
-    system = {"dense": "tuned", "hybrid": "hybrid"}[search_choice["mode"]]
-    test = queries[queries["split"] == "test"]
-    examples = reading_examples(test, runs[runs["system"] == system], passages, qrels, answers, params.passages)
+    found = dict(iter(runs.groupby("system", sort=False)))
+    conditions = {
+        SERVED: found[SERVED_BY[search_choice["mode"]]],
+        "oracle": oracle_run,
+        "base_retrieved": found["base"],
+    }
+    if "reranked" in found:
+        conditions["reranked"] = found["reranked"]
     model = ExtractiveReader.load(reader, machine=compute.machine())
-    spans = model.answer_all([e.question for e in examples], [e.passages for e in examples], label="reading")
-    rows = [
-        (query_id, span.text, span.passage_id, span.score) if span else (query_id, "", "", 0.0)
-        for query_id, span in zip(test["query_id"], spans, strict=True)
-    ]
-    return pd.DataFrame(rows, columns=["query_id", "answer", "passage_id", "score"])
+    test, dev = (queries[queries["split"] == name] for name in ("test", "dev"))
+    answered = read_conditions(
+        model, Asked(test, passages, qrels, answers), conditions, params.passages, params.reader_ks
+    )
+    # A threshold for giving no answer is chosen on dev, like every choice.
+    of_dev = read_conditions(model, Asked(dev, passages, qrels, answers), {"dev": reader_run}, params.passages)
+    predictions = pd.concat([answered.predictions, of_dev.predictions], ignore_index=True)
+    return predictions, answered.sweep, answered.posteriors
 
 
-def score(
+def probe_forgetting(
+    base_encoder: Path, retriever: Path, probe_folder: Path, params: EvaluationParams, compute: ComputeParams
+) -> dict[str, Any]:
+    """What tuning has cost on a general set: base and tuned on that in `paths.probe`; nothing where there is none."""
+    from ragsmith.evaluate.forgetting import probe
+    from ragsmith.retrieve.encoder import Encoder
+
+    if not probe_folder.is_dir() or not any(probe_folder.iterdir()):
+        return {"forgetting": None}
+    machine = compute.machine()
+    encoders = {
+        name: Encoder.load(model, machine, batch_tokens=compute.batch_tokens)
+        for name, model in (("base", base_encoder), ("tuned", retriever))
+    }
+    asked = params.probe
+    chance: dict[str, Any] = {"samples": params.samples, "seed": params.seed}
+    return {"forgetting": probe(probe_folder, asked.split, encoders, asked.metrics, limit=asked.limit, **chance)}
+
+
+def check_answers(
     queries: pd.DataFrame,
     qrels: pd.DataFrame,
     answers: pd.DataFrame,
     passages: pd.DataFrame,
+    predictions: pd.DataFrame,
+    base_nli: Path | None,
+    params: EvaluationParams,
+    compute: ComputeParams,
+    work: Path,
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Whether answers are supported by what they cite, and what a language model says of them, where asked for."""
+    from ragsmith.evaluate import answer_checks
+    from ragsmith.evaluate.conditions import Asked
+
+    settings = answer_checks.CheckSettings(
+        base_nli,
+        params.nli_is_lettucedetect,
+        params.judge.endpoint,
+        params.judge.repeats,
+        params.judge.limit,
+        params.samples,
+        params.seed,
+    )
+    asked = Asked(queries[queries["split"] == "test"], passages, qrels, answers)
+    return answer_checks.check_answers(asked, predictions, settings, compute.machine(), work)
+
+
+def score(
+    retriever: Path,
+    reader: Path,
+    queries: pd.DataFrame,
+    qrels: pd.DataFrame,
+    answers: pd.DataFrame,
+    passages: pd.DataFrame,
+    documents: pd.DataFrame,
     runs: pd.DataFrame,
     predictions: pd.DataFrame,
+    sweep_predictions: pd.DataFrame,
+    posteriors: pd.DataFrame,
+    forgetting: dict[str, Any],
+    answer_checks: dict[str, Any],
     retriever_report: dict[str, Any],
     reader_report: dict[str, Any],
     search_choice: dict[str, Any],
+    history: Path,
+    parameters: dict[str, Any],
     params: EvaluationParams,
     compute: ComputeParams,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Metrics with intervals and paired tests, and one row per test question."""
+    """Metrics with intervals and paired tests, what lies behind them, and one row per test question."""
     from ragsmith.evaluate.answers import score_answers
-    from ragsmith.evaluate.experiment import per_query_table, score_systems
+    from ragsmith.evaluate.compare_versions import compare_versions
+    from ragsmith.evaluate.conditions import SERVED, Answered, Asked
+    from ragsmith.evaluate.decomposition import categories
+    from ragsmith.evaluate.diagnosis import DiagnosisSettings, diagnose, summarise_conditions
+    from ragsmith.evaluate.experiment import per_query_table, score_conditions, score_systems
+    from ragsmith.evaluate.history import find_version
     from ragsmith.evaluate.metrics import summarise
     from ragsmith.evaluate.run_card import run_card
+    from ragsmith.evaluate.saved_version import SavedVersion, read_version
+    from ragsmith.evaluate.slice_columns import slice_columns
 
-    test = queries[queries["split"] == "test"]
-    judged = qrels[qrels["query_id"].isin(test["query_id"])]
-    references = answers[answers["query_id"].isin(test["query_id"])]
-    retrieval = score_systems(runs, judged, params.metrics)
-    scored = score_answers(predictions, references)
-    order = [params.baseline, "tuned"]
-    others = [(name, "tuned") for name in ("base", "bm25", "hybrid") if name != params.baseline]
-    card = run_card(machine=vars(compute.machine()), seed=params.seed)
+    test, dev = (queries[queries["split"] == name] for name in ("test", "dev"))
+    of_test, of_dev = (table["query_id"] for table in (test, dev))
+    asked = Asked(test, passages, qrels[qrels["query_id"].isin(of_test)], answers[answers["query_id"].isin(of_test)])
+    chance: dict[str, Any] = {"samples": params.samples, "seed": params.seed}
+    retrieval = score_systems(runs, asked, list(dict.fromkeys([*params.metrics, "ndcg@10"])))
+    answered = Answered(predictions[predictions["condition"] != "dev"], sweep_predictions, posteriors)
+    scored = score_conditions(answered.predictions, asked.answers)
+
+    card = run_card(
+        vars(compute.machine()), params.seed, {"retriever": retriever, "reader": reader}, plain(parameters)
+    )
     card |= {"test_questions": len(test), "passages": len(passages), "search": search_choice["mode"]}
-    card["prior_weight"] = reader_report["prior_weight"]
+    card |= {"prior_weight": reader_report["prior_weight"], "training_steps": steps(retriever_report, reader_report)}
+    first = params.baseline_system
+    others = [name for name in ("base", "bm25", "hybrid", "reranked") if name in set(runs["system"]) - {first}]
     metrics = summarise(
-        retrieval, scored, [(order[0], order[1]), *others], card, samples=params.samples, seed=params.seed
+        retrieval[retrieval["metric"].isin(params.metrics)],
+        scored[SERVED],
+        [(name, "tuned") for name in (first, *others)],
+        card,
+        **chance,
     )
     metrics["gate"] = retriever_report["gate"]
-    return metrics, per_query_table(test, judged, references, passages, runs, predictions, scored)
+    metrics["conditions"], metrics["condition_comparisons"] = summarise_conditions(scored, **chance)
+
+    table = per_query_table(asked, runs, answered, scored, retrieval)
+    table["category"] = categories(table, asked.qrels, least_score=params.no_answer_threshold or 0.0)
+    table = table.merge(slice_columns(test, asked.answers, asked.qrels, passages, documents), on="query_id")
+    dev_answers = predictions[predictions["condition"] == "dev"]
+    dev_scores = score_answers(dev_answers, answers[answers["query_id"].isin(of_dev)])
+    settings = DiagnosisSettings(
+        tuple(params.ks), params.no_answer_threshold or 0.0, params.target_accuracy, params.min_slice, **chance
+    )
+    served = SERVED_BY[search_choice["mode"]]
+    metrics |= diagnose(asked, runs, answered, table, dev_answers.merge(dev_scores, on="query_id"), served, settings)
+    metrics |= forgetting | answer_checks | {"against": None}
+    if params.baseline != first:
+        earlier = read_version(find_version(params.baseline, history), params.baseline)
+        metrics["against"] = compare_versions(earlier, SavedVersion("this run", metrics, table), **chance, limit=20)
+    return metrics, table
 
 
-def report(metrics: dict[str, Any], per_query: pd.DataFrame) -> tuple[str, Figure, Figure]:
-    """The report as one HTML file, and its figures for kedro-viz."""
-    from ragsmith.evaluate.figures import rank_figure, retrieval_figure
+def steps(retriever_report: dict[str, Any], reader_report: dict[str, Any]) -> dict[str, int]:
+    """How long was trained."""
+    return {"retriever": retriever_report["steps"], "reader": reader_report["steps"]}
+
+
+def write_runs(runs: pd.DataFrame, qrels: pd.DataFrame, work: Path) -> Path:
+    """Runs and qrels as TREC's tools read them, so that anyone can check the figures."""
+    import shutil
+
+    from ragsmith.evaluate.trec import write_trec
+
+    folder = work / "trec"
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+    return write_trec(runs, qrels[qrels["query_id"].isin(runs["query_id"])], folder)
+
+
+def report(metrics: dict[str, Any], per_query: pd.DataFrame, passages: pd.DataFrame) -> str:
+    """The report as one HTML file."""
     from ragsmith.evaluate.report import render_report
 
-    page = render_report(metrics, per_query, metrics["gate"], "ragsmith: what got better")
-    return page, retrieval_figure(metrics), rank_figure(per_query)
+    return render_report(metrics, per_query, passages, "ragsmith: what got better")
+
+
+def plot(
+    metrics: dict[str, Any], per_query: pd.DataFrame, posteriors: pd.DataFrame, queries: pd.DataFrame
+) -> tuple[Figure, Figure, Figure, Figure, Figure, Figure, Figure]:
+    """The report's figures for kedro-viz."""
+    from ragsmith.evaluate.diagnosis_figures import (
+        calibration_figure,
+        decomposition_figure,
+        slices_figure,
+        sweep_figure,
+    )
+    from ragsmith.evaluate.figures import rank_figure, retrieval_figure
+    from ragsmith.evaluate.posterior_figures import posterior_figure
+
+    return (
+        retrieval_figure(metrics),
+        rank_figure(per_query),
+        decomposition_figure(metrics),
+        slices_figure(metrics),
+        sweep_figure(metrics),
+        calibration_figure(metrics),
+        posterior_figure(posteriors, queries),
+    )

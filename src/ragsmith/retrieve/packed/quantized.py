@@ -8,6 +8,11 @@ if TYPE_CHECKING:
     import torch
 
 
+# How much of the unevenness between channels the weights take over. They have a scale per output, and the inputs one
+# for all, so the weights bear more than half: on SQuAD's questions .5 loses .002 of nDCG@10, and .65 to .8 nothing.
+SMOOTHING = 0.7
+
+
 @dataclass(frozen=True)
 class QuantizedProduct:
     """A linear layer in int8, and what follows it; inference only.
@@ -75,7 +80,7 @@ def quantized(
     centre, even = torch.zeros(inputs), torch.ones(inputs)
     if getattr(norm, "weight", None) is not None:  # ModernBERT has an identity in the place of its first
         reach = norm.weight.float().abs().clamp_min(1e-6)
-        even = (reach / weight.abs().amax(0).clamp_min(1e-6)).sqrt()
+        even = reach**SMOOTHING / weight.abs().amax(0).clamp_min(1e-6) ** (1 - SMOOTHING)
         if norm.bias is not None:
             centre = norm.bias.float()
             moved = weight @ centre
