@@ -14,6 +14,7 @@ from ragsmith.compute.progress import progress
 from ragsmith.evaluate._windows import shortened, windows
 from ragsmith.evaluate.citations import Claim
 from ragsmith.retrieve.models import ModelError, check_model_folder
+from ragsmith.retrieve.teacher import load_cross_encoder
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
@@ -53,21 +54,9 @@ class EntailmentModel:
         Raises:
             ModelError: no model, truncated or altered, no safetensors weights, or no label "entailment".
         """
-        from sentence_transformers import CrossEncoder
-
-        from ragsmith.retrieve.encoder import quiet_transformers
-
         check_model_folder(folder)
         entails = entailment_label(folder)
-        quiet_transformers()
-        model = CrossEncoder(
-            str(folder),
-            device="cpu",
-            trust_remote_code=False,
-            local_files_only=True,
-            model_kwargs={"use_safetensors": True, "dtype": "float32"},
-        )
-        return cls(model, entails, machine, batch_tokens)
+        return cls(load_cross_encoder(folder), entails, machine, batch_tokens)
 
     def __call__(self, claims: Sequence[Claim], /) -> npt.NDArray[np.float64]:
         """As `citations.Supports`."""

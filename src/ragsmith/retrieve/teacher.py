@@ -62,20 +62,9 @@ class Teacher:
     @classmethod
     def load(cls, model: Path, machine: Machine, folder: Path | None = None, batch_tokens: int = 16_384) -> "Teacher":
         """The cross-encoder of a checked model folder; the other arguments are those of the class."""
-        from sentence_transformers import CrossEncoder
-
-        from ragsmith.retrieve.encoder import quiet_transformers
         from ragsmith.retrieve.models import model_hash
 
-        quiet_transformers()
-        loaded = CrossEncoder(
-            str(model),
-            device="cpu",
-            trust_remote_code=False,
-            local_files_only=True,
-            model_kwargs={"use_safetensors": True, "dtype": "float32"},
-        )
-        return cls(loaded, machine, folder, model_hash(str(model)), batch_tokens)
+        return cls(load_cross_encoder(model), machine, folder, model_hash(str(model)), batch_tokens)
 
     def score(
         self,
@@ -134,6 +123,22 @@ class Teacher:
                 lambda path: scored.to_parquet(path, engine="pyarrow", index=False),
             )
             self.shards += 1
+
+
+def load_cross_encoder(folder: Path) -> "CrossEncoder":
+    """The cross-encoder of a checked model folder, from safetensors, with nothing of it run and nothing fetched."""
+    from sentence_transformers import CrossEncoder
+
+    from ragsmith.retrieve.encoder import quiet_transformers
+
+    quiet_transformers()
+    return CrossEncoder(
+        str(folder),
+        device="cpu",
+        trust_remote_code=False,
+        local_files_only=True,
+        model_kwargs={"use_safetensors": True, "dtype": "float32"},
+    )
 
 
 def keys_at(texts: Sequence[str], places: np.ndarray) -> np.ndarray:
