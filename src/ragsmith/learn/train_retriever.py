@@ -1,11 +1,13 @@
 """Training a retriever: stages, loop, gate, saved model."""
 
+import gc
 import shutil
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragsmith.compute.device import Machine
+from ragsmith.compute.memory import give_back_freed
 from ragsmith.compute.ranks import rank, wait_for_all
 from ragsmith.learn.checkpoints import weights
 from ragsmith.learn.contrastive import ContrastiveSettings, ContrastiveTask, dev_score
@@ -114,31 +116,34 @@ def train_retriever(
     encoder = Encoder.load(base, machine)
     untouched = weights(encoder.model)
     stages = data.stages or (Stage("all"),)
-    results: list[StageResult] = []
+    reports: list[dict[str, Any]] = []
     start = untouched
-    for number, stage in enumerate(stages, 1):
-        result = train_stage(base, start, stage, data, settings, machine, work / f"fit-{number}")
-        results.append(result)
-        start = result.best if result.best is not None else start
+    for number, stage in enumerate(stages[:-1], 1):
+        # Only the weights that the next one begins with outlive a stage: the rest is half a gibibyte.
+        report, best = outcome(train_stage(base, start, stage, data, settings, machine, work / f"fit-{number}"))
+        reports.append(report)
+        start = best if best is not None else start
+    final = train_stage(base, start, stages[-1], data, settings, machine, work / f"fit-{len(stages)}")
+    reports.append(final.report)
+    start = final.best if final.best is not None else start
     alone = [
         train_stage(base, untouched, stage, data, settings, machine, work / f"alone-{number}").report
         for number, stage in enumerate(stages, 1)
         if settings.compare_alone and number > 1
     ]
     wait_for_all()
-    log = results[-1].fitted.log
+    log = final.fitted.log
     folder = work / "model"
     if rank():  # the first process scores and saves
         return RetrieverRun(folder, {}, log)
 
-    final = results[-1]
-    known = {"base": results[0].fitted.state.scores[0]}
+    known = {"base": reports[0]["start"]}
     if settings.lora.rank == 0:  # merging adapters rounds: what ships is scored as it ships
         known["last"] = final.fitted.state.scores[final.fitted.state.step]
         if final.best is not None:
             known["best"] = final.fitted.state.best_score
     best = final.best if final.best is not None else (start if start is not untouched else None)
-    trained = Trained(untouched, final.last, best, known, [result.report for result in results], alone)
+    trained = Trained(untouched, final.last, best, known, reports, alone)
     folder, report = ship(base, encoder, trained, data, settings, work)
     return RetrieverRun(folder, report, log)
 
@@ -183,6 +188,11 @@ def ship(
     return folder, report
 
 
+def outcome(result: StageResult) -> "tuple[dict[str, Any], Weights | None]":
+    """The report and the best weights of a stage, and nothing else of it."""
+    return result.report, result.best
+
+
 def train_stage(
     base: Path,
     start: "dict[str, torch.Tensor]",
@@ -200,6 +210,8 @@ def train_stage(
         stage, data, settings: see their classes.
         machine, work: as for `train_retriever`.
     """
+    gc.collect()  # the stage before has left circles of modules and their gradients
+    give_back_freed()
     encoder = Encoder.load(base, machine)
     encoder.model.load_state_dict(start)
     loop = replace(

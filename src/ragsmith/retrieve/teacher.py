@@ -132,13 +132,14 @@ def load_cross_encoder(folder: Path) -> "CrossEncoder":
     from ragsmith.retrieve.encoder import quiet_transformers
 
     quiet_transformers()
-    return CrossEncoder(
+    loaded: CrossEncoder = CrossEncoder(
         str(folder),
         device="cpu",
         trust_remote_code=False,
         local_files_only=True,
         model_kwargs={"use_safetensors": True, "dtype": "float32"},
     )
+    return loaded
 
 
 def keys_at(texts: Sequence[str], places: np.ndarray) -> np.ndarray:
