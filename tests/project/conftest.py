@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -15,11 +16,14 @@ from typing import Any
 
 import pytest
 
-from ragsmith.store import is_complete, read_metadata
+from ragsmith.store import hash_json, is_complete, read_metadata
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("conf", "src", "notebooks", "pyproject.toml", "README.md", "LICENSE", ".telemetry")
 RUN = ("run", "--env", "test")
+# Two that tell when the models and they themselves were made.
+TIMED = ("08_reporting/metrics.json", "08_reporting/report.html")
+MADE_AT = re.compile(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d")
 
 
 @dataclass
@@ -82,7 +86,10 @@ class Project:
         return json.loads((self.data / "08_reporting/metrics.json").read_text("utf-8"))
 
     def artefacts(self) -> dict[str, str]:
-        """Content hash of each artefact that counts as whole, by its path, without work folders and history."""
+        """Content hash of each artefact that counts as whole, by its path, without work folders and history.
+
+        Of those that tell when they were made, the rest is hashed.
+        """
         found = {}
         for metadata in self.data.rglob("*"):
             if metadata.name == "_artefact.json":
@@ -94,7 +101,8 @@ class Project:
             name = artefact.relative_to(self.data).as_posix()
             kept = name.startswith("08_reporting/history/")  # named by the time of the run
             if not kept and ".work" not in name and ".staging-" not in str(artefact.parent) and is_complete(artefact):
-                found[name] = read_metadata(artefact).content_hash
+                text = artefact.read_text("utf-8") if name in TIMED else ""
+                found[name] = hash_json(MADE_AT.sub("", text)) if text else read_metadata(artefact).content_hash
         return found
 
 

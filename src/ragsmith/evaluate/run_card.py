@@ -4,12 +4,13 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from ragsmith.retrieve.models import model_hash
-from ragsmith.store import current_provenance
+from ragsmith.store import current_provenance, read_metadata
 
 SHORT = 12  # characters of a hash: enough to tell apart what was ever made
 DATA = ("documents", "passages", "queries", "qrels", "answers")
@@ -19,7 +20,7 @@ PACKAGES = ("ragsmith", "torch", "transformers", "sentence-transformers", "faiss
 def run_card(
     machine: dict[str, Any], seed: int, models: Mapping[str, Path], parameters: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Versions, revision, machine, seed and configuration of this process, and fingerprints of models and data.
+    """Versions, revision, machine, seed and configuration of this process; times and fingerprints of models and data.
 
     Args:
         machine: device and precision.
@@ -32,6 +33,10 @@ def run_card(
     return {
         "revision": git_revision(),
         "seed": seed,
+        "made_at": {
+            **{name: found.created_at for name, folder in models.items() if (found := read_metadata(folder))},
+            "figures": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
         "models": {name: model_hash(str(folder))[:SHORT] for name, folder in models.items()},
         "data": {name: inputs[name][:SHORT] for name in DATA if name in inputs},
         "parameters": dict(parameters),
