@@ -101,7 +101,7 @@ def project(tmp_path, monkeypatch, publish_evaluation):
     (root / "src/own/pipeline_registry.py").write_text("def register_pipelines():\n    return {}\n")
     (root / "conf/base/parameters.yml").write_text("{}")
     (root / "conf/base/catalog.yml").write_text(
-        "metrics:\n  type: ragsmith.datasets.JSONDocument\n  filepath: data/08_reporting/metrics.json\n"
+        "history:\n  type: ragsmith.datasets.WorkDirectory\n  filepath: data/08_reporting/history\n"
     )
     reporting, ranks = root / "data/08_reporting", [1] * 20
     for em, epochs in (([1.0] * 20, 1), ([0.0] * 10 + [1.0] * 10, 2)):

@@ -3,7 +3,7 @@ import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
-from ragsmith.datasets import JSONDocument, ParquetTable, TextDocument
+from ragsmith.datasets import JSONDocument, ParquetTable, TextDocument, WorkDirectory
 from ragsmith.evaluate.history import version_names
 from ragsmith.hooks import ProjectHooks, artefact_paths
 from ragsmith.pipelines.params import ComputeParams
@@ -26,7 +26,9 @@ def catalog(tmp_path):
     metrics = JSONDocument(filepath=str(tmp_path / "metrics.json"))
     report = TextDocument(filepath=str(tmp_path / "report.html"))
     table = ParquetTable(filepath=str(tmp_path / "per_query.parquet"))
-    return DataCatalog({"params:compute": MemoryDataset({}), "metrics": metrics, "report": report, "per_query": table})
+    history = WorkDirectory(filepath=str(tmp_path / "history"))
+    found = {"metrics": metrics, "report": report, "per_query": table, "history": history}
+    return DataCatalog({"params:compute": MemoryDataset({}), **found})
 
 
 @pytest.mark.parametrize("kind", [dict, ComputeParams.model_validate])

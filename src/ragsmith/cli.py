@@ -66,7 +66,7 @@ def compare(run_a: str | None, run_b: str, env: str | None, as_json: bool, **opt
     """
     from ragsmith.compare import CompareSettings, print_comparison, print_versions
 
-    history = history_folder(env)
+    history = catalog_path(env, "history")  # outside of a project, runs are named by their paths
     if run_a is None:
         print_versions(history, as_json)
         return
@@ -80,14 +80,6 @@ def default_bundle(env: str | None) -> Path:
     if folder is None:
         raise click.ClickException("This is not a Kedro project. Change into it, or give --bundle FOLDER.")
     return folder
-
-
-def history_folder(env: str | None) -> Path | None:
-    """Where an environment's versions are kept; None outside of a project, where runs are named by their paths."""
-    from ragsmith.evaluate.history import HISTORY
-
-    metrics = catalog_path(env, "metrics")
-    return None if metrics is None else metrics.parent / HISTORY
 
 
 def catalog_path(env: str | None, name: str) -> Path | None:

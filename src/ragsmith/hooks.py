@@ -111,12 +111,12 @@ def path_of(catalog: Any, name: str) -> Path:
 
 def keep_outputs(catalog: Any) -> None:
     """Keep metrics and per-query table as a version for `kedro compare`, when they are other than those before."""
-    from ragsmith.evaluate.history import HISTORY, keep_version, version_names
+    from ragsmith.evaluate.history import keep_version, version_names
 
     try:
-        reporting = path_of(catalog, "metrics").parent
-        kept = keep_version(reporting, reporting / HISTORY)
-        many = len(version_names(reporting / HISTORY)) > 1
+        history = path_of(catalog, "history")
+        kept = keep_version(path_of(catalog, "metrics").parent, history)
+        many = len(version_names(history)) > 1
     except Exception as error:  # whatever it was, the run itself went well
         logger.warning("These outputs were not kept as a version for `kedro compare`: %s", error)
         return

@@ -1,7 +1,10 @@
 """Small checks and error texts that the modules of this package share."""
 
+import json
 from collections.abc import Iterable, Sequence
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 
@@ -27,3 +30,21 @@ def repeated(table: pd.DataFrame, keys: Sequence[str]) -> list[tuple[object, ...
     """Key tuples that stand in more than one row, each once, in order of appearance."""
     doubles = table.loc[table.duplicated(list(keys)), list(keys)].drop_duplicates()
     return [tuple(row) for row in doubles.itertuples(index=False)]
+
+
+def listed(cell: object) -> list[Any]:
+    """What a cell holds as a list: Parquet gives lists back as arrays, and a missing one as None or NaN."""
+    return list(cell) if isinstance(cell, list | tuple | np.ndarray) else []
+
+
+def json_safe(part: dict[str, Any]) -> dict[str, Any]:
+    """A part of metrics.json as JSON gives it back: lists for tuples, and nothing shared with the caller's.
+
+    Raises:
+        ValueError: JSON cannot hold it.
+    """
+    try:
+        copied: dict[str, Any] = json.loads(json.dumps(part, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"metrics.json cannot hold this: {error}. Pass str, int, float, list and dict.") from error
+    return copied

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ragsmith.evaluate._checks import repeated, require_columns, some
+from ragsmith.evaluate._checks import listed, repeated, require_columns, some
 
 # More than an extractive reader's answer ever has; a text of 100,000 characters has nothing to say as an answer.
 _MOST_CHARACTERS = 4000
@@ -80,8 +80,7 @@ def score_citations(table: pd.DataFrame, supports: Supports, *, threshold: float
 
 
 def _claim(query: object, answer: object, cited: object) -> Claim:
-    # Parquet gives lists back as arrays, and a missing one as None or NaN.
-    passages = [str(text) for text in cited] if isinstance(cited, list | tuple | np.ndarray) else []
+    passages = [str(text) for text in listed(cited)]
     said = "" if pd.isna(answer) else str(answer).strip()
     return Claim(str(query)[:_MOST_CHARACTERS], said[:_MOST_CHARACTERS], tuple(dict.fromkeys(passages)))
 

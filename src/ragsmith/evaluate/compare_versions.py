@@ -1,6 +1,5 @@
 """What differs between two versions of an evaluation's outputs, and whether that is more than chance."""
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -8,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from ragsmith.evaluate._checks import some
+from ragsmith.evaluate._checks import json_safe, some
 from ragsmith.evaluate.saved_version import ANSWER_METRICS, RANK, SavedVersion, split_system
 from ragsmith.evaluate.significance import compare
 
@@ -67,8 +66,7 @@ def compare_versions(
         "outcomes": _outcomes(left, right, limit),
         "run": _changes(a.metrics.get("run", {}), b.metrics.get("run", {})),
     }
-    copied: dict[str, Any] = json.loads(json.dumps(result, allow_nan=False))
-    return copied
+    return json_safe(result)
 
 
 def significantly_worse(

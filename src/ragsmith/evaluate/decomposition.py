@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ragsmith.evaluate._checks import repeated, require_columns, some
+from ragsmith.evaluate._checks import listed, repeated, require_columns, some
 from ragsmith.evaluate.estimate import estimate
 from ragsmith.evaluate.significance import estimates
 
@@ -66,7 +66,7 @@ def first_right_read(per_query: pd.DataFrame, qrels: pd.DataFrame) -> pd.Series:
             "retrieval or reading failed. Judge these queries or leave them out."
         )
     ranks = [
-        next((rank for rank, passage_id in enumerate(_listed(read), start=1) if (query_id, passage_id) in pairs), None)
+        next((rank for rank, passage_id in enumerate(listed(read), start=1) if (query_id, passage_id) in pairs), None)
         for query_id, read in zip(per_query["query_id"], per_query["passage_ids"], strict=True)
     ]
     return pd.Series(ranks, index=per_query.index, dtype="Int64", name="rank")
@@ -102,7 +102,7 @@ def decompose(
     # Sorted by query: the intervals must not depend on the order of rows.
     bounds = bounds.iloc[per_query["query_id"].astype(str).argsort(kind="stable").to_numpy()]
     measured = estimates(bounds, samples=samples, seed=seed)
-    read = max(len(_listed(passage_ids)) for passage_ids in per_query["passage_ids"])
+    read = max(len(listed(passage_ids)) for passage_ids in per_query["passage_ids"])
     of_rank = ranks.astype("Float64").to_numpy(dtype=float, na_value=np.nan)
     groups = [(str(rank), right[of_rank == rank]) for rank in range(1, read + 1)]
     groups.append(("not read", right[np.isnan(of_rank)]))
@@ -128,11 +128,6 @@ def _oracle(per_query: pd.DataFrame) -> pd.Series | None:
     if lacking := per_query.loc[per_query["em_oracle"].isna(), "query_id"].tolist():
         raise ValueError(f"em_oracle is missing for query {some(lacking)}; read the oracle condition for all or none.")
     return per_query["em_oracle"].astype(float)
-
-
-def _listed(passage_ids: Any) -> list[Any]:
-    """Parquet gives lists back as arrays, and a missing one as None or NaN."""
-    return list(passage_ids) if isinstance(passage_ids, list | tuple | np.ndarray) else []
 
 
 def _check(per_query: pd.DataFrame) -> None:

@@ -8,7 +8,7 @@ from ragsmith.compute.device import Machine
 from ragsmith.evaluate.citations import Supports, score_citations
 from ragsmith.evaluate.entailment import EntailmentModel
 from ragsmith.evaluate.hallucination import HallucinationModel
-from ragsmith.evaluate.significance import bootstrap_interval
+from ragsmith.evaluate.significance import estimates
 from ragsmith.retrieve.models import resolve_model
 
 LETTUCEDETECT = "lettucedetect:"
@@ -56,11 +56,7 @@ def measure_faithfulness(
             f"{len(answered)} of {len(scores)} queries have an answer, and uncertainty needs at least two of them. "
             f"Check the predictions."
         )
-    means = {
-        name: {
-            "mean": float(answered[name].mean()),
-            "ci95": list(bootstrap_interval(answered[name], samples=samples, seed=seed)),
-        }
-        for name in ("supported", "citation_precision", "citation_recall")
-    }
+    means = estimates(
+        answered[["supported", "citation_precision", "citation_recall"]].astype(float), samples=samples, seed=seed
+    )
     return scores, {"model": model, "queries": len(answered), "unanswered": len(scores) - len(answered), **means}

@@ -1,6 +1,5 @@
 """Whether tuning cost a retriever what it knew before: both models on questions that have nothing to do with ours."""
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -11,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from ragsmith.collect.exchange.beir import BeirSet, read_beir
-from ragsmith.evaluate.retrieval import parse_metric, score_run
-from ragsmith.evaluate.significance import bootstrap_interval, compare, correct_together
+from ragsmith.evaluate._checks import json_safe
+from ragsmith.evaluate.retrieval import lengthen, parse_metric, score_matrix
+from ragsmith.evaluate.significance import compare, correct_together, estimates
 from ragsmith.retrieve.index import run_table
 from ragsmith.retrieve.passage_text import passage_inputs
 from ragsmith.retrieve.top_k import top_k
@@ -39,7 +39,7 @@ def probe(
         folder: a BEIR folder, such as SciFact or NFCorpus.
         split: whose judgements count, such as `test`.
         encoders: at least two by name; the first is what the others are compared with: base, tuned.
-        metrics: as `score_run` names them.
+        metrics: as `score_matrix` names them.
         samples: of bootstrap and permutation test.
         seed: of both, and of the sample of passages.
         limit: most passages to search; None searches all. Judged ones are always searched. All systems search the
@@ -68,14 +68,16 @@ def probe(
     # An unknown metric is told before anything is encoded.
     depth = max(parse_metric(metric)[1] for metric in metrics)
     scored = {
-        name: score_run(search(data, encoder, depth, name), data.qrels, tuple(metrics))
+        name: score_matrix(search(data, encoder, depth, name), data.qrels, metrics)
         for name, encoder in encoders.items()
     }
     first, *others = scored
     compared = [
         comparison
         for name in others
-        for comparison in compare(scored[first], scored[name], names=(first, name), samples=samples, seed=seed)
+        for comparison in compare(
+            lengthen(scored[first]), lengthen(scored[name]), names=(first, name), samples=samples, seed=seed
+        )
     ]
     result = {
         "probe": folder.resolve().name,
@@ -83,11 +85,13 @@ def probe(
         "queries": len(data.queries),
         "passages": len(data.passages),
         "left_out": dict(data.left_out),
-        "systems": {name: _estimates(table, samples, seed) for name, table in scored.items()},
+        "systems": {
+            name: estimates(matrix.sort_index(kind="stable"), samples=samples, seed=seed)
+            for name, matrix in scored.items()
+        },
         "comparisons": [asdict(comparison) for comparison in correct_together(compared)],
     }
-    copied: dict[str, Any] = json.loads(json.dumps(result, allow_nan=False))
-    return copied
+    return json_safe(result)
 
 
 def search(data: BeirSet, encoder: "Encoder", k: int, name: str = "") -> pd.DataFrame:
@@ -121,14 +125,3 @@ def probe_inputs(passages: pd.DataFrame) -> list[str]:
         full if title.strip() else text
         for full, title, text in zip(below, passages["title"], passages["text"], strict=True)
     ]
-
-
-def _estimates(scored: pd.DataFrame, samples: int, seed: int) -> dict[str, Any]:
-    ordered = scored.sort_values("query_id", kind="stable")
-    return {
-        str(metric): {
-            "mean": float(table["value"].mean()),
-            "ci95": list(bootstrap_interval(table["value"], samples=samples, seed=seed)),
-        }
-        for metric, table in ordered.groupby("metric", sort=False)
-    }

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from ragsmith.evaluate._checks import repeated, require_columns, some
+from ragsmith.evaluate._checks import listed, repeated, require_columns, some
 from ragsmith.evaluate.agreement import fleiss_kappa, pairwise_agreement
 from ragsmith.evaluate.answers import exact_match
-from ragsmith.evaluate.significance import bootstrap_interval
+from ragsmith.evaluate.significance import estimates
 from ragsmith.llm.client import LLMClient
 from ragsmith.llm.messages import Failure, Message, Prompt
 from ragsmith.llm.settings import LLMError
@@ -119,8 +119,7 @@ def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
         {
             "query_id": record["query_id"],
             "query": record["query"],
-            # Parquet gives lists back as arrays, and a missing one as None or NaN.
-            "expected": list(record["expected"]) if isinstance(record["expected"], list | tuple | np.ndarray) else [],
+            "expected": listed(record["expected"]),
             "answer": "" if pd.isna(record["answer"]) else str(record["answer"]),
         }
         for record in table.to_dict("records")
@@ -169,13 +168,13 @@ def _summary(
         raise LLMError("Of every answer at least one judgement failed, so their agreement is unknown. Run it again.")
     counts = np.column_stack([whole["votes"], repeats - whole["votes"]])
     decided = judged[judged["correct"].notna()].sort_values("query_id", kind="stable")
-    interval = bootstrap_interval(decided["correct"].astype(float), samples=samples, seed=seed)
+    correct = estimates(decided[["correct"]].astype(float), samples=samples, seed=seed)["correct"]
     matches = {row["query_id"]: exact_match(row["answer"], row["expected"]) == 1.0 for row in rows}
     answered = decided[decided["judged"] > 0]
     unanswered = sum(not row["answer"].strip() for row in rows)
     return {
         "queries": len(decided),
-        "correct": {"mean": float(decided["correct"].mean()), "ci95": list(interval)},
+        "correct": correct,
         "agreement": pairwise_agreement(counts),
         "kappa": fleiss_kappa(counts),
         "against_em": float((answered["correct"] == answered["query_id"].map(matches)).mean()),

@@ -1,13 +1,12 @@
 """Gather all figures of an evaluation in one JSON-safe dictionary, the content of metrics.json."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 
-from ragsmith.evaluate._checks import repeated, require_columns, some
+from ragsmith.evaluate._checks import json_safe, repeated, require_columns, some
 from ragsmith.evaluate.answers import COLUMNS
 from ragsmith.evaluate.significance import (
     compare_columns,
@@ -65,7 +64,7 @@ def summarise(
             "smallest_detectable_difference": _detectable(differences),
         },
     }
-    return _json_safe(summary)
+    return json_safe(summary)
 
 
 def _summarise_answers(answers: pd.DataFrame | None, samples: int, seed: int) -> dict[str, Any]:
@@ -121,12 +120,3 @@ def _check(retrieval: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> None:
         f"The metrics were not scored on the same queries: {counts.idxmax()} on {counts.max()}, {counts.idxmin()} on "
         f"{counts.min()}. Score all metrics with the same qrels."
     )
-
-
-def _json_safe(summary: dict[str, Any]) -> dict[str, Any]:
-    """A copy as JSON gives it back: lists for tuples, and nothing shared with the caller's dictionaries."""
-    try:
-        copied: dict[str, Any] = json.loads(json.dumps(summary, allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"metrics.json cannot hold this: {error}. Pass str, int, float, list and dict.") from error
-    return copied

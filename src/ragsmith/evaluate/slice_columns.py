@@ -3,10 +3,9 @@
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from ragsmith.evaluate._checks import repeated, require_columns, some
+from ragsmith.evaluate._checks import listed, repeated, require_columns, some
 from ragsmith.evaluate.answers import normalise
 from ragsmith.evaluate.question_kinds import OTHER, UNSPACED, answer_type, content_words, question_word
 from ragsmith.retrieve.bm25 import words
@@ -113,8 +112,7 @@ def _first_answers(answers: pd.DataFrame) -> dict[Any, str]:
     """The first accepted answer of each query that says something."""
     found: dict[Any, str] = {}
     for query_id, texts in zip(answers["query_id"], answers["answers"], strict=True):
-        given = texts if isinstance(texts, list | tuple | np.ndarray) else []
-        if answer := next((_text(text) for text in given if _text(text).strip()), ""):
+        if answer := next((_text(text) for text in listed(texts) if _text(text).strip()), ""):
             found.setdefault(query_id, answer)
     return found
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from ragsmith.evaluate._checks import repeated, require_columns, some
 from ragsmith.evaluate.answer_recall import answer_recall
+from ragsmith.evaluate.estimate import estimate
 from ragsmith.evaluate.retrieval import score_matrix
 from ragsmith.evaluate.significance import estimates
 
@@ -64,19 +65,16 @@ def retrieval_sweep(
             matrices.append(answer_recall(answered, passages, references, depths))
         found: dict[Any, Any] = {}
         for matrix in matrices:
-            # One query alone has an answer: its mean has no interval to resample.
             ordered = matrix.iloc[np.argsort(matrix.index.astype(str), kind="stable")]
-            found |= estimates(ordered, samples=samples, seed=seed) if len(ordered) > 1 else _alone(ordered)
+            if len(ordered) > 1:
+                found |= estimates(ordered, samples=samples, seed=seed)
+            else:  # one query alone has an answer
+                found |= {name: estimate(ordered[name], samples=samples, seed=seed) for name in ordered}
         kinds = dict.fromkeys(name.partition("@")[0] for name in found)
         means[str(system)], intervals[str(system)] = (
             {kind: {str(k): found[f"{kind}@{k}"][part] for k in depths} for kind in kinds} for part in ("mean", "ci95")
         )
     return {"retrieval": means, "retrieval_ci95": intervals}
-
-
-def _alone(matrix: pd.DataFrame) -> dict[Any, Any]:
-    """As `estimates`, of one query: everything that a score can be."""
-    return {column: {"mean": float(matrix[column].mean()), "ci95": [0.0, 1.0]} for column in matrix.columns}
 
 
 def reader_sweep(sweep_scores: pd.DataFrame, *, samples: int = 10_000, seed: int) -> list[dict[str, Any]]:

@@ -5,10 +5,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ragsmith.evaluate._checks import listed
+
 
 def id_list(value: Any) -> list[str]:
-    """Strings of a cell that holds a list: Parquet gives arrays back, and a missing value where there was none."""
-    return [str(item) for item in value] if isinstance(value, list | tuple | np.ndarray) else []
+    """Strings of a cell that holds a list."""
+    return [str(item) for item in listed(value)]
 
 
 def plain(value: Any) -> str:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from ragsmith.evaluate._checks import listed
 from ragsmith.evaluate.report.cells import cells, id_list, number, plain
 from ragsmith.retrieve.passage_text import passage_inputs
 
@@ -51,7 +51,7 @@ def read_for(per_query: pd.DataFrame) -> list[Reading]:
         ids, right, source = id_list(passage_ids), id_list(right_ids), plain(answered)
         if source and source not in ids:  # a table that tells only where the answer was read
             ids = [*ids, source]
-        weights = list(posteriors) if isinstance(posteriors, list | tuple | np.ndarray) else []
+        weights = listed(posteriors)
         rows = [
             (passage_id, rank, number(weights[rank - 1]) if rank <= len(weights) else None, passage_id in right)
             for rank, passage_id in enumerate(ids, start=1)

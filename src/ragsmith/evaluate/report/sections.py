@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ragsmith.evaluate._checks import listed
 from ragsmith.evaluate.figures import BUCKETS, rank_distribution
 from ragsmith.evaluate.headline import metric_label
 from ragsmith.evaluate.report.cells import id_list, plain
@@ -209,7 +210,7 @@ def posterior_view(per_query: pd.DataFrame) -> dict[str, Any] | None:
     for query_id, query, cell, passage_ids, right in zip(
         per_query["query_id"], per_query["query"], per_query["posteriors"], ids, rights, strict=True
     ):
-        weights = [float(w) for w in cell] if isinstance(cell, list | tuple | np.ndarray) else []
+        weights = [float(w) for w in listed(cell)]
         if weights and np.isfinite(weights).all():
             marks = [i in right for i in passage_ids] + [False] * len(weights)
             rows.append((plain(query_id), plain(query), weights, marks[: len(weights)]))

@@ -201,7 +201,8 @@ def score(
         vars(compute.machine()), params.seed, {"retriever": retriever, "reader": reader}, plain(parameters)
     )
     card |= {"test_questions": len(test), "passages": len(passages), "search": search_choice["mode"]}
-    card |= {"prior_weight": reader_report["prior_weight"], "training_steps": steps(retriever_report, reader_report)}
+    card["prior_weight"] = reader_report["prior_weight"]
+    card["training_steps"] = {"retriever": retriever_report["steps"], "reader": reader_report["steps"]}
     first = params.baseline_system
     others = [name for name in ("base", "bm25", "hybrid", "reranked") if name in set(runs["system"]) - {first}]
     metrics = summarise(
@@ -229,11 +230,6 @@ def score(
         earlier = read_version(find_version(params.baseline, history), params.baseline)
         metrics["against"] = compare_versions(earlier, SavedVersion("this run", metrics, table), **chance, limit=20)
     return metrics, table
-
-
-def steps(retriever_report: dict[str, Any], reader_report: dict[str, Any]) -> dict[str, int]:
-    """How long was trained."""
-    return {"retriever": retriever_report["steps"], "reader": reader_report["steps"]}
 
 
 def write_runs(runs: pd.DataFrame, qrels: pd.DataFrame, work: Path) -> Path:

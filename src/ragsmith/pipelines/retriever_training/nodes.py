@@ -111,17 +111,16 @@ def plan(queries: pd.DataFrame, params: RetrieverTrainingParams) -> tuple[tuple[
         mostly_structural = not written.all() and written.sum() < params.enough_examples
         rate = params.structural_learning_rate if mostly_structural else None
         first = structural_first(queries, wanted, params)
-        of_all = None if first.empty else frozenset(wanted["query_id"])
+        if first.empty:
+            name, chosen, before = "all", None, []
+        else:
+            name, chosen = "examples", frozenset(wanted["query_id"])
+            before = [Stage("structural", frozenset(first["query_id"]), False, 1, params.structural_learning_rate)]
         rounds = [
-            Stage("examples" if of_all else "all", of_all, learning_rate=rate)
-            if number == 1
-            else Stage(f"round {number}", of_all, remine=True, learning_rate=rate)
+            Stage(name if number == 1 else f"round {number}", chosen, remine=number > 1, learning_rate=rate)
             for number in range(1, params.rounds + 1)
         ]
-        if not first.empty:
-            identities = frozenset(first["query_id"])
-            rounds.insert(0, Stage("structural", identities, False, 1, params.structural_learning_rate))
-        return tuple(rounds), pd.concat([first, wanted])
+        return (*before, *rounds), pd.concat([first, wanted])
     parts = [chosen_queries(queries, stage.queries, params.enough_examples) for stage in params.stages]
     stages = [
         Stage(stage.queries, frozenset(part["query_id"]), stage.remine, stage.epochs, stage.learning_rate)
