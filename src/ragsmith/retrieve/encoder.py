@@ -11,7 +11,7 @@ import numpy as np
 
 from ragsmith.compute.batching import length_batches, token_batches
 from ragsmith.compute.device import Machine, probe
-from ragsmith.compute.memory import freed_memory_kept
+from ragsmith.compute.memory import freed_memory_kept, give_back_freed
 from ragsmith.compute.progress import progress
 from ragsmith.retrieve.identity import model_identity
 from ragsmith.retrieve.packed import Backbone, packed_backbone, position_limit
@@ -34,8 +34,10 @@ PACKED_MODULES = {"Pooling", "Dense", "Normalize", "Dropout", "LayerNorm"}
 # Where neither the model nor its tokenizer says how long a text may be.
 USUAL_LIMIT = 512
 # Texts that are tokenised and sorted at once: enough to sort well, and few enough to hold for a corpus of any size.
-CHUNK, FIRST_CHUNK = 4096, 1024
+CHUNK, FIRST_CHUNK = 2048, 1024
 MANY = 256  # texts for which it pays to keep memory between batches
+# Batches of many sizes leave gaps in the memory that is kept: it is given back after so many of them.
+KEPT_BATCHES = 8
 
 
 class Encoder:
@@ -268,8 +270,10 @@ class Encoder:
 
     def _vectors(self, token_ids: list[list[int]], kind: Kind, weights: Any) -> np.ndarray:
         vectors = np.empty((len(token_ids), self.dimension), dtype=np.float32)
-        for batch in self.batches(token_ids):
+        for number, batch in enumerate(self.batches(token_ids), start=1):
             vectors[batch] = self.forward([token_ids[place] for place in batch], kind, weights).cpu().numpy()
+            if number % KEPT_BATCHES == 0:
+                give_back_freed()
         return vectors
 
 

@@ -92,7 +92,8 @@ def inferred_attention(qkv: "torch.Tensor", layout: Layout, scale: float) -> "to
         weights = torch.bmm(queries, keys.transpose(1, 2)).exp_()
         totals = bucket_totals(weights, bucket, heads)
         least, most = torch.aminmax(totals)
-        largest = LARGEST / values.abs().amax().clamp_min_(1)
+        lowest, highest = torch.aminmax(values)
+        largest = LARGEST / max(1.0, -float(lowest), float(highest))
         if not (least > SMALLEST_SUM and most < largest):
             weights = torch.bmm(queries, keys.transpose(1, 2))
             hide_padding(weights, bucket, heads)
