@@ -1,6 +1,6 @@
 """Passages to vectors: the encoder against sentence-transformers, in speed, memory and what is found with the vectors.
 
-python benchmarks/encode.py [--quick] [--data ../shared/data] [--rounds 3]
+python benchmarks/encode.py [--quick] [--data ../shared/data] [--rounds 3] [--other-python path/to/bin/python]
 
 Each side runs in a process of its own, in turns; the last line is one JSON object. Passages are those of SQuAD dev and
 SQuADShifts; without that data, the docstrings of Python's own library (and no nDCG).
@@ -24,6 +24,8 @@ from _bench import report
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = "package:all-MiniLM-L6-v2"
 SIDES = ["ours_bf16", "ours_int8", "ours_fp32", "st_fp32", "st_bf16", "st_onnx_int8", "st_openvino"]
+# Their packages want other versions of transformers than this project: they may have a Python of their own.
+OTHER = {"st_onnx_int8", "st_openvino"}
 SLOW = {"st_bf16", "st_onnx_int8", "st_openvino"}  # measured once: no bar hangs on them
 
 
@@ -99,14 +101,14 @@ def child(side: str, inputs: Path, into: Path) -> None:
     print(json.dumps({"seconds": seconds, "peak_bytes": (peak_memory() or 0) - vectors.nbytes}))
 
 
-def run(side: str, texts: list[str], folder: Path) -> dict[str, Any]:
+def run(side: str, texts: list[str], folder: Path, python: Path) -> dict[str, Any]:
     """A side in a process of its own: seconds, memory (without the result) and vectors; or the reason why not."""
     inputs, into = folder / "texts.json", folder / f"{side}.npy"
     inputs.write_text(json.dumps(texts), "utf-8")
-    command = [sys.executable, __file__, "--side", side, str(inputs), str(into)]
-    done = subprocess.run(
-        command, check=False, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"}
-    )
+    command = [str(python), __file__, "--side", side, str(inputs), str(into)]
+    paths = [str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    surroundings = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(paths)}
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=surroundings)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no message"]
         return {"reason": lines[-1][:300]}
@@ -132,6 +134,12 @@ def main() -> int:
     parser.add_argument("--texts", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sides", nargs="*", default=SIDES)
+    parser.add_argument(
+        "--other-python",
+        type=Path,
+        default=Path(sys.executable),
+        help="Python with sentence-transformers' ONNX or OpenVINO back end, where that wants another transformers",
+    )
     parser.add_argument("--side", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.side:
@@ -153,12 +161,15 @@ def measure(arguments: Any, texts: list[str], questions: list[str], right: list[
     from ragsmith.retrieve.encoder import Encoder
     from ragsmith.retrieve.models import resolve_model
 
+    def python_of(side: str) -> Path:
+        return arguments.other_python if side in OTHER else Path(sys.executable)
+
     tokens = sum(map(len, Encoder.load(resolve_model(MODEL)).token_ids(texts, "passage")))
     runs: dict[str, list[dict[str, Any]]] = {side: [] for side in arguments.sides}
     for round_number in range(arguments.rounds):
         for side in arguments.sides:
             if round_number == 0 or (side not in SLOW and "seconds" in runs[side][0]):
-                runs[side].append(run(side, texts, folder))
+                runs[side].append(run(side, texts, folder, python_of(side)))
                 print(round_number, side, {k: v for k, v in runs[side][-1].items() if k != "vectors"}, flush=True)
     exact = runs["st_fp32"][0]["vectors"]
     figures: dict[str, Any] = {"texts": len(texts), "tokens": tokens, "rounds": arguments.rounds}
@@ -180,14 +191,14 @@ def measure(arguments: Any, texts: list[str], questions: list[str], right: list[
             "cosine_mean": float(cosines.mean()),
         }
         if questions:
-            queries = run(side, questions, folder)["vectors"]
+            queries = run(side, questions, folder, python_of(side))["vectors"]
             found[side] = figures[side]["ndcg10"] = ndcg(queries, of_side[0]["vectors"], np.asarray(right))
     small = texts[: len(texts) // 4]
     growth = []
     for times in (1, 4, 16):
         # Texts made different, so that no two are one.
         many = [f"{number} {text}" for number in range(times) for text in small]
-        one = run("ours_bf16", many, folder)
+        one = run("ours_bf16", many, folder, Path(sys.executable))
         growth.append(
             {
                 "texts": len(many),

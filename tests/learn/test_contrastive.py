@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -65,6 +66,24 @@ def test_gradient_in_several_passes_equals_that_of_one_pass(make_task):
     assert one == pytest.approx(other, abs=1e-6)
     assert torch.nn.functional.cosine_similarity(plain, split, dim=0) >= 0.9999
     assert split.norm().item() == pytest.approx(plain.norm().item(), rel=1e-4) and plain.norm() > 0
+
+
+def test_weights_converted_once_for_a_step_lose_nothing_beside_those_converted_for_each_part(make_task, monkeypatch):
+    def gradient(precision, shared):
+        task = make_task(batch_size=6, micro_tokens=12)
+        task.encoder.machine = replace(task.encoder.machine, precision=precision)
+        if not shared:
+            monkeypatch.setattr(task.vectors, "embed", partial(unshared, task.vectors.embed))
+        loss, _ = task.loss(0, 0)
+        loss.backward()
+        return torch.cat([p.grad.flatten() for p in task.module.parameters() if p.grad is not None])
+
+    def unshared(embed, token_ids, kind, recompute, weights):
+        return embed(token_ids, kind, recompute)
+
+    exact = gradient("fp32", shared=False)
+    once, each = (torch.cosine_similarity(exact, gradient("bf16", shared), dim=0) for shared in (True, False))
+    assert once >= 0.999 and once >= each - 1e-3
 
 
 def test_loss_is_info_nce_of_the_batch(make_task):

@@ -135,8 +135,9 @@ class ContrastiveTask:
 
         tokens = self._tokens(epoch, number)
         recompute = self.vectors.must_recompute([*map(len, tokens.queries), *map(len, tokens.passages)])
-        queries = self._embedded(tokens.queries, "query", recompute)
-        passages = self._embedded(tokens.passages, "passage", recompute)
+        weights = self.encoder.weights()
+        queries = self._embedded(tokens.queries, "query", recompute, weights)
+        passages = self._embedded(tokens.passages, "passage", recompute, weights)
         batch, device = tokens.batch, self.encoder.machine.device
         targets, ignored, groups, grouped, teacher = (
             torch.from_numpy(array).to(device)
@@ -191,14 +192,14 @@ class ContrastiveTask:
         )
         return settings.distillation_weight * taught + (1 - settings.distillation_weight) * loss
 
-    def _embedded(self, token_ids: list[list[int]], kind: Kind, recompute: bool) -> "torch.Tensor":
+    def _embedded(self, token_ids: list[list[int]], kind: Kind, recompute: bool, weights: Any) -> "torch.Tensor":
         """Vectors of a batch's texts, computed by all processes together."""
         import torch
 
         # Dealt out by length, so that each process has as much to do as the others.
         order = sorted(range(len(token_ids)), key=lambda place: -len(token_ids[place]))
         shares = [order[place :: world()] for place in range(world())]
-        own = self.vectors.embed([token_ids[place] for place in shares[rank()]], kind, recompute)
+        own = self.vectors.embed([token_ids[place] for place in shares[rank()]], kind, recompute, weights)
         rows = gathered(own, [len(share) for share in shares])
         dealt = torch.tensor([place for share in shares for place in share], device=rows.device)
         return rows[torch.argsort(dealt)]

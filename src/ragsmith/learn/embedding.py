@@ -30,8 +30,20 @@ class TrainingEncoder:
         self.micro_tokens = micro_tokens
         self.activation_bytes = activation_bytes
 
-    def embed(self, token_ids: Sequence[Sequence[int]], kind: Kind, recompute: bool) -> "torch.Tensor":
-        """Unit vectors in the order of the sequences, shape (len(token_ids), dimension) float32, with gradient."""
+    def embed(
+        self, token_ids: Sequence[Sequence[int]], kind: Kind, recompute: bool, weights: Any = None
+    ) -> "torch.Tensor":
+        """Unit vectors in the order of the sequences, with gradient.
+
+        Args:
+            token_ids: of the texts.
+            kind: of the texts.
+            recompute: whether each part is computed again in the backward pass.
+            weights: from `Encoder.weights`. Those of a whole step are converted, and their gradients converted back,
+                once for all its parts; None does it in each.
+        Returns:
+            float32, shape (len(token_ids), dimension).
+        """
         import torch
         from torch.utils.checkpoint import checkpoint
 
@@ -42,9 +54,9 @@ class TrainingEncoder:
         for batch in batches:
             sequences = [token_ids[place] for place in batch]
             if recompute:
-                parts.append(checkpoint(self.encoder.forward, sequences, kind, use_reentrant=False))
+                parts.append(checkpoint(self.encoder.forward, sequences, kind, weights, use_reentrant=False))
             else:
-                parts.append(self.encoder.forward(sequences, kind))
+                parts.append(self.encoder.forward(sequences, kind, weights))
         vectors = torch.cat(parts)
         order = torch.tensor([place for batch in batches for place in batch], device=vectors.device)
         return vectors[torch.argsort(order)]
