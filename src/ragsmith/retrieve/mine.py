@@ -23,7 +23,7 @@ from ragsmith.retrieve.top_k import pair_scores
 logger = logging.getLogger(__name__)
 
 MINED_COLUMNS = ["query_id", "positive_ids", "negative_ids", "negative_scores", "teacher_scores"]
-QUERIES_AT_ONCE, CANDIDATES_AT_ONCE = 2048, 1 << 18
+QUERIES_AT_ONCE, CANDIDATES_AT_ONCE = 1024, 1 << 18
 # Drawn for a query that lacks negatives, for each one that it wants: most passages are wrong, so few are dropped.
 DRAWN_PER_NEGATIVE = 8
 

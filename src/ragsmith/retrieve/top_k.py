@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     import torch
 
 # Queries and passages of one product: large enough for the processor's best rate, small enough to stay in its cache.
-QUERY_BLOCK, PASSAGE_BLOCK = 512, 4096
+QUERY_BLOCK, PASSAGE_BLOCK = 512, 2048
 MEASURED_BLOCK = 512  # passages whose lengths are taken at once: it makes several copies of them
 GROUP = 16  # passages that share one maximum
 FLOAT_ERROR = 1e-6  # of a sum of float32 products of unit vectors
 BFLOAT_ROUNDING = 2.0**-8  # largest relative error of a number rounded to bfloat16
 # Where near-ties let more than this many times k candidates through, sorting everything costs less.
 MOST_CANDIDATES = 24
-GATHERED_FLOATS = 1 << 22  # floats of pairs that are multiplied together
-SORTED_NUMBERS = 1 << 20  # candidates, with their padding, that are sorted together
+GATHERED_FLOATS = 1 << 20  # floats of pairs that are multiplied together
+SORTED_NUMBERS = 1 << 17  # candidates, with their padding, that are sorted together
 
 
 def top_k(
