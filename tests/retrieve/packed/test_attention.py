@@ -55,6 +55,29 @@ def test_attention_without_a_graph_follows_the_formula_for_products_of_any_size(
     torch.testing.assert_close(found, expected, rtol=0.02, atol=0.03 if dtype == torch.bfloat16 else 1e-4)
 
 
+@pytest.mark.parametrize("factor", [1.0, 6.0, 30.0, 1000.0])
+@pytest.mark.parametrize("opposed", [False, True])
+def test_gradients_follow_the_formula_for_products_of_any_size(
+    factor: float, opposed: bool, qkv: torch.Tensor
+) -> None:
+    values = qkv.detach().clone()
+    values[:, :2] *= factor
+    if opposed:  # all products far below 0: nothing of the exponentials but what stands behind the shorter sequences
+        values[:, 1] = -factor * values[:, 0].mean(0, keepdim=True)
+        values[:, 0] = values[:, 0].mean(0, keepdim=True) + 0.01 * qkv.detach()[:, 0]
+    weights = torch.randn(sum(LENGTHS), HEADS * WIDTH, dtype=torch.float64)
+
+    def gradient(of, dtype):
+        inputs = values.to(dtype).requires_grad_()
+        (of(inputs) * weights.to(dtype)).sum().backward()
+        return inputs.grad.double()
+
+    found = gradient(lambda inputs: attention(inputs, Layout(LENGTHS), 0.3), torch.float32)
+    expected = gradient(lambda inputs: reference(inputs, LENGTHS, 0.3, None), torch.float64)
+    assert found.isfinite().all()
+    torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-4 * float(expected.abs().max()))
+
+
 def test_a_group_computed_in_parts_gives_the_same(qkv: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = attention(qkv, Layout(LENGTHS), 0.3)
     monkeypatch.setattr(module, "SCORES_AT_ONCE", 1)

@@ -74,12 +74,7 @@ def varlen_attention(qkv: "torch.Tensor", layout: Layout, scale: float) -> "torc
 
 
 def inferred_attention(qkv: "torch.Tensor", layout: Layout, scale: float) -> "torch.Tensor":
-    """The same on a processor when there is nothing to learn.
-
-    The weights are exponentials divided by their sum after the values are summed, without the row's largest product
-    taken off before: torch's softmax takes two to three times as long in bfloat16. Where the sums leave the range of
-    the numbers, softmax is taken after all.
-    """
+    """The same on a processor when there is nothing to learn: divided by the sums after the values are added up."""
     import torch
 
     tokens, _, heads, width = qkv.shape
@@ -89,15 +84,9 @@ def inferred_attention(qkv: "torch.Tensor", layout: Layout, scale: float) -> "to
         queries, keys, values = padded_heads(qkv, bucket)
         if scale != 1:
             queries = queries * scale
-        weights = torch.bmm(queries, keys.transpose(1, 2)).exp_()
-        totals = bucket_totals(weights, bucket, heads)
-        least, most = torch.aminmax(totals)
         lowest, highest = torch.aminmax(values)
         largest = LARGEST / max(1.0, -float(lowest), float(highest))
-        if not (least > SMALLEST_SUM and most < largest):
-            weights = torch.bmm(queries, keys.transpose(1, 2))
-            hide_padding(weights, bucket, heads)
-            weights, totals = torch.softmax(weights, dim=-1), totals.fill_(1)
+        weights, totals = exponentials(queries, keys, bucket, heads, largest)
         unpadded(torch.bmm(weights, values).div_(totals), bucket, out)
     return out.flatten(1)
 
@@ -156,6 +145,35 @@ def hide_padding(scores: "torch.Tensor", bucket: Bucket, heads: int) -> None:
         by_sequence[own, :, group.length :] = 0
 
 
+def exponentials(
+    queries: "torch.Tensor", keys: "torch.Tensor", bucket: Bucket, heads: int, largest: float = LARGEST
+) -> "tuple[torch.Tensor, torch.Tensor]":
+    """Attention weights before they are divided by their sums, and these sums.
+
+    They are exponentials of the products, without the row's largest taken off before: torch's softmax takes two to
+    three times as long in bfloat16. Where a sum leaves the range of the numbers, softmax is taken after all.
+
+    Args:
+        queries, keys: from `padded_heads`; zeros behind shorter sequences.
+        bucket: theirs.
+        heads: of each sequence.
+        largest: most that a sum may be.
+    Returns:
+        Shapes (sequences × heads, length, length) and (sequences × heads, length, 1). What stands in the rows and
+        columns behind a shorter sequence is finite and counts in no sum.
+    """
+    import torch
+
+    weights = torch.bmm(queries, keys.transpose(1, 2)).exp_()
+    totals = bucket_totals(weights, bucket, heads)
+    least, most = torch.aminmax(totals)
+    if not (least > SMALLEST_SUM and most < largest):
+        weights = torch.bmm(queries, keys.transpose(1, 2))
+        hide_padding(weights, bucket, heads)
+        weights, totals = torch.softmax(weights, dim=-1), totals.fill_(1)
+    return weights, totals
+
+
 def bucket_totals(weights: "torch.Tensor", bucket: Bucket, heads: int) -> "torch.Tensor":
     """Sum of each row's weights over the tokens of its own sequence, shape (sequences × heads, length, 1)."""
     import torch
@@ -165,6 +183,28 @@ def bucket_totals(weights: "torch.Tensor", bucket: Bucket, heads: int) -> "torch
     for group, own in bucket.places():
         torch.sum(by_sequence[own, ..., : group.length], -1, keepdim=True, out=totals[own])
     return totals.flatten(0, 1)
+
+
+def biased_scores(
+    queries: "torch.Tensor",
+    keys: "torch.Tensor",
+    bucket: Bucket,
+    heads: int,
+    scale: float,
+    bias: "torch.Tensor | None",
+) -> "torch.Tensor":
+    """What softmax is taken of, padding hidden."""
+    import torch
+
+    scores = torch.bmm(queries, keys.transpose(1, 2))
+    if scale != 1:
+        scores.mul_(scale)
+    if bias is not None:
+        length = min(bucket.length, bias.shape[1])
+        by_head = scores.view(bucket.sequences, heads, bucket.length, bucket.length)
+        by_head[..., :length, :length] += bias[:, :length, :length]
+    hide_padding(scores, bucket, heads)
+    return scores
 
 
 @cache
@@ -194,15 +234,12 @@ def grouped_attention() -> Any:
             masks: list[torch.Tensor] = []
             for bucket in found:
                 queries, keys, values = padded_heads(qkv, bucket)
-                scores = torch.bmm(queries, keys.transpose(1, 2))
-                if scale != 1:
-                    scores.mul_(scale)
-                if bias is not None:
-                    length = min(bucket.length, bias.shape[1])
-                    by_head = scores.view(bucket.sequences, heads, bucket.length, bucket.length)
-                    by_head[..., :length, :length] += bias[:, :length, :length]
-                hide_padding(scores, bucket, heads)
-                weights = torch.softmax(scores, dim=-1)
+                if bias is None and not qkv.is_cuda:  # there, looking at the sums would wait for the card
+                    # What stands behind shorter sequences meets zeros: of values here, of keys and gradients later.
+                    weights, totals = exponentials(queries if scale == 1 else queries * scale, keys, bucket, heads)
+                    weights.div_(totals)
+                else:
+                    weights = torch.softmax(biased_scores(queries, keys, bucket, heads, scale, bias), dim=-1)
                 used = weights
                 if dropout:
                     mask = torch.empty_like(weights).bernoulli_(1 - dropout).div_(1 - dropout)
