@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 QUERY_BLOCK, PASSAGE_BLOCK = 512, 2048
 MEASURED_BLOCK = 512  # passages whose lengths are taken at once: it makes several copies of them
 GROUP = 16  # passages that share one maximum
+# In the first block, so many groups for each of the k: with about k groups, nearly all passages would be of interest.
+FIRST_GROUPS = 4
 FLOAT_ERROR = 1e-6  # of a sum of float32 products of unit vectors
 BFLOAT_ROUNDING = 2.0**-8  # largest relative error of a number rounded to bfloat16
 # Where near-ties let more than this many times k candidates through, sorting everything costs less.
@@ -206,24 +208,26 @@ def gather_candidates(
     found: list[tuple[torch.Tensor, torch.Tensor]] = []
     for begin in range(0, passages.count, PASSAGE_BLOCK):
         block = passages.block(begin).to(passages.type)
-        size = len(block)
+        size, together = len(block), GROUP
+        while begin == 0 and together > 1 and size < FIRST_GROUPS * k * together:
+            together //= 2
         # Written into the same memory each time: fresh pages cost half as much as the products.
         scores = torch.mm(rough, block.T, out=room[: len(rough) * size].view(len(rough), size))
-        if size % GROUP:
-            scores = torch.nn.functional.pad(scores, (0, -size % GROUP), value=-torch.inf)
-        groups = scores.view(len(rough), GROUP, -1)
+        if size % together:
+            scores = torch.nn.functional.pad(scores, (0, -size % together), value=-torch.inf)
+        groups = scores.view(len(rough), together, -1)
         highest = groups.amax(dim=1)
         best = k_largest(torch.cat([best, highest.float()], dim=1), k)
         floor = lowest_of_interest(best[:, 0], error, passages.type)
         places = true_places(highest >= floor[:, None])
         query, group = places // highest.shape[1], places % highest.shape[1]
-        if len(query) * GROUP > 4 * limit:
+        if len(query) * together > 4 * limit:
             return None
         members = groups[query, :, group]
         places = true_places(members >= floor[query, None])
-        one, member = places // GROUP, places % GROUP
+        one, member = places // together, places % together
         column, query, score = member * groups.shape[2] + group[one], query[one], members.view(-1)[places]
-        if size % GROUP:
+        if size % together:
             real = column < size
             query, column, score = query[real], column[real], score[real]
         # Both in one number: it is sorted in one go, and takes half the memory.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 # Scores computed at once on a processor: they are written, normalised and read again. Fewer leave its threads waiting.
 SCORES_AT_ONCE = 2**22
-# On a processor, sequences are padded to a multiple of this for their scores alone: oneDNN keeps two megabytes for
+# On a processor, sequences are padded to a multiple of this for their scores alone: oneDNN keeps code and memory for
 # each shape that it has multiplied, and a bucket is one product where each length would be one.
 LENGTH_STEP = 16
 # Sums of exponentials that are exact enough are not lost below the smallest number, nor beyond the largest.
