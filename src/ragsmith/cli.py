@@ -87,6 +87,7 @@ def catalog_path(env: str | None, name: str) -> Path | None:
     from kedro.framework.startup import bootstrap_project
     from kedro.utils import find_kedro_project
 
+    from ragsmith.hooks import path_of
     from ragsmith.session import RagsmithSession
 
     project = find_kedro_project(Path.cwd())
@@ -94,5 +95,4 @@ def catalog_path(env: str | None, name: str) -> Path | None:
         return None
     bootstrap_project(project)
     session: Any = RagsmithSession.create(project_path=project, env=env, save_on_close=False)
-    catalog = session.load_context().catalog
-    return Path(str(catalog.get(name)._describe()["filepath"]))
+    return path_of(session.load_context().catalog, name)

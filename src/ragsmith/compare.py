@@ -208,9 +208,9 @@ def _settings(changes: Sequence[Mapping[str, Any]], limit: int) -> list[str]:
 
 
 def _name(row: Mapping[str, Any]) -> str:
-    from ragsmith.evaluate.comparison_page import score_label
+    from ragsmith.evaluate.headline import metric_label
 
-    return _line(f"{score_label(row['metric'])} {row['system']}".strip())
+    return _line(f"{metric_label(row['metric'])} {row['system']}".strip())
 
 
 def _difference(row: Mapping[str, Any]) -> str:

@@ -1,6 +1,5 @@
 """What the project adds to a run: the check of the back end before it, the table of results and a version after it."""
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -106,7 +105,7 @@ def artefact_paths(catalog: Any, pipeline: Any) -> dict[str, Path]:
 
 def path_of(catalog: Any, name: str) -> Path:
     """Where an artefact lies."""
-    return Path(json.loads(json.dumps(catalog.get(name)._describe()))["filepath"])
+    return Path(str(catalog.get(name)._describe()["filepath"]))
 
 
 def keep_outputs(catalog: Any) -> None:

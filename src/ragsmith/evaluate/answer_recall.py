@@ -10,6 +10,7 @@ import pandas as pd
 
 from ragsmith.evaluate._checks import require_columns, some
 from ragsmith.evaluate._ranking import number_run
+from ragsmith.retrieve.index import RUN_COLUMNS
 
 
 def answer_recall(
@@ -54,7 +55,7 @@ def first_answer_ranks(
         ValueError: a run with faults, a query without an answer that has a token, a query of the run that the answers
             lack, or a passage of the run that is missing in `passages` or stands there twice. All are told at once.
     """
-    require_columns(run, "run", ["query_id", "passage_id", "score", "rank"])
+    require_columns(run, "run", RUN_COLUMNS)
     require_columns(passages, "passages", ["passage_id", "text"])
     wanted = _wanted(answers)
     ranking, faults = number_run(run)
@@ -113,7 +114,7 @@ def joined_tokens(text: str) -> str:
 
 @cache
 def _find_tokens() -> Callable[[str], list[str]]:
-    import regex  # type: ignore[import-untyped]
+    import regex
 
     find: Callable[[str], list[str]] = regex.compile(r"[\p{L}\p{N}\p{M}]+|[^\p{Z}\p{C}]").findall
     return find

@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 
 from ragsmith.evaluate._checks import json_safe, some
-from ragsmith.evaluate.saved_version import ANSWER_METRICS, RANK, SavedVersion, split_system
+from ragsmith.evaluate.answers import COLUMNS as ANSWER_METRICS
+from ragsmith.evaluate.saved_version import RANK, SavedVersion, split_system
 from ragsmith.evaluate.significance import compare
 
 # Of each system. Each further one makes Holm's correction stricter for all; others can be asked for by name.

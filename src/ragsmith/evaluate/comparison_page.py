@@ -1,18 +1,14 @@
 """Write a comparison of two versions as one HTML file that opens anywhere, offline, and runs nothing."""
 
-import base64
-import hashlib
 import json
 from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
+from ragsmith.evaluate._page import csp_hash, environment
 from ragsmith.evaluate.compare_versions import ALPHA
 from ragsmith.evaluate.headline import format_p, metric_label
 
-_ANSWER_LABELS = {
-    "em": "EM", "f1": "F1", "bleu": "BLEU", "rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L"
-}  # fmt: skip
 _MOST_ROWS = 500  # of each list: the page stays below some megabytes
 _MOST_CHARACTERS = 500
 
@@ -25,14 +21,13 @@ def render_comparison(result: Mapping[str, Any]) -> str:
     Returns:
         the HTML document. Of each list of questions at most 500 are shown, and the page says so.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
     templates = resources.files("ragsmith.evaluate") / "templates"
     with resources.as_file(templates) as folder:
-        environment = Environment(loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined)
-        environment.filters.update(score=score_label, p=format_p, value=_value)
-        template = environment.get_template("comparison.html.j2")
+        pages = environment(folder)
+        pages.filters.update(score=metric_label, p=format_p, value=_value)
+        template = pages.get_template("comparison.html.j2")
         style = (folder / "comparison.css").read_text("utf-8")
     return template.render(
         result=result,
@@ -40,7 +35,7 @@ def render_comparison(result: Mapping[str, Any]) -> str:
         most=_MOST_ROWS,
         headline=comparison_headline(result),
         style=Markup(style),  # noqa: S704 - ours, from the package
-        style_hash="sha256-" + base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+        style_hash=csp_hash(style),
     )
 
 
@@ -53,20 +48,11 @@ def comparison_headline(result: Mapping[str, Any]) -> str:
         ("worse", [row for row in shown if row["difference"] < 0]),
     ):
         if rows:
-            named = ", ".join(f"{score_label(row['metric'])} {row['system']}".strip() for row in rows)
+            named = ", ".join(f"{metric_label(row['metric'])} {row['system']}".strip() for row in rows)
             parts.append(f"{word} in {named}")
     if not parts:
         return f"No difference is shown on {result['queries']['both']:,} questions that both have."
     return f"On {result['queries']['both']:,} questions that both have, B is {' and '.join(parts)}."
-
-
-def score_label(metric: str) -> str:
-    """A metric's name as people write it, of answers too.
-
-    >>> score_label("em"), score_label("ndcg@10")
-    ('EM', 'nDCG@10')
-    """
-    return _ANSWER_LABELS.get(metric) or metric_label(metric)
 
 
 def _value(value: Any) -> str:

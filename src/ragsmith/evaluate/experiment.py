@@ -8,8 +8,8 @@ from ragsmith.evaluate.answer_recall import answer_recall
 from ragsmith.evaluate.answers import score_answers
 from ragsmith.evaluate.conditions import SERVED, Answered, Asked
 from ragsmith.evaluate.retrieval import first_right_ranks, lengthen, score_matrix
+from ragsmith.retrieve.index import RUN_COLUMNS
 
-RUN = ["query_id", "passage_id", "score", "rank"]
 ANSWER_RECALL = "answer_recall@"
 
 
@@ -29,7 +29,7 @@ def score_systems(runs: pd.DataFrame, asked: Asked, metrics: Sequence[str]) -> p
     depths = [int(name.removeprefix(ANSWER_RECALL)) for name in metrics if name.startswith(ANSWER_RECALL)]
     scored = []
     for system, run in runs.groupby("system", sort=False):
-        ranking = run[RUN].reset_index(drop=True)
+        ranking = run[RUN_COLUMNS].reset_index(drop=True)
         matrix = score_matrix(ranking, asked.qrels, judged)
         if depths:
             matrix = matrix.join(answer_recall(ranking, asked.passages, asked.answers, depths))
@@ -87,7 +87,7 @@ def per_query_table(
             table = table.merge(others[["query_id", *named]].rename(columns=named), on="query_id", how="left")
     gains = retrieval[retrieval["metric"] == "ndcg@10"]
     for system, run in runs.groupby("system", sort=False):
-        ranks = first_right_ranks(run[RUN].reset_index(drop=True), asked.qrels).set_index("query_id")["rank"]
+        ranks = first_right_ranks(run[RUN_COLUMNS].reset_index(drop=True), asked.qrels).set_index("query_id")["rank"]
         table[f"rank_{system}"] = ranks.reindex(table["query_id"]).to_numpy()
         of_system = gains[gains["system"] == system].set_index("query_id")["value"]
         if len(of_system):

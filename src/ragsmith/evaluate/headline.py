@@ -11,8 +11,8 @@ _LABELS = {"ndcg": "nDCG", "mrr": "MRR", "recall": "Recall", "precision": "Preci
 def metric_label(metric: str) -> str:
     """A metric's name as people write it.
 
-    >>> metric_label("ndcg@10")
-    'nDCG@10'
+    >>> metric_label("ndcg@10"), metric_label("em")
+    ('nDCG@10', 'EM')
     """
     kind, at, depth = metric.partition("@")
     return _LABELS.get(kind, kind) + at + depth

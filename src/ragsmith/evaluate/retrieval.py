@@ -10,6 +10,7 @@ import pandas as pd
 
 from ragsmith.evaluate._checks import repeated, require_columns, some
 from ragsmith.evaluate._ranking import Numbers, number_run
+from ragsmith.retrieve.index import RUN_COLUMNS
 
 # Our name -> name in pytrec_eval, which knows no depth for the reciprocal rank.
 _MEASURES = {
@@ -169,7 +170,7 @@ def _evaluate(judged: _Judged, parsed: Sequence[tuple[str, int]]) -> np.ndarray[
 
 def _match(run: pd.DataFrame, qrels: pd.DataFrame, passages: pd.DataFrame | None) -> _Judged:
     """Find every judged passage in the run, or say all that is wrong with the tables."""
-    require_columns(run, "run", ["query_id", "passage_id", "score", "rank"])
+    require_columns(run, "run", RUN_COLUMNS)
     require_columns(qrels, "qrels", ["query_id", "passage_id", "grade"])
     if qrels.empty:
         raise ValueError("The qrels are empty, so there is nothing to score. Check the split they come from.")

@@ -70,7 +70,7 @@ def longest_common(one: Sequence[str], other: Sequence[str]) -> int:
 
 @cache
 def _find_words() -> Callable[[str], list[str]]:
-    import regex  # type: ignore[import-untyped]
+    import regex
 
     find: Callable[[str], list[str]] = regex.compile(r"[\p{L}\p{N}\p{M}]+").findall
     return find

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ragsmith.evaluate._checks import some
+from ragsmith.evaluate.answers import COLUMNS as ANSWER_METRICS
 from ragsmith.evaluate.history import METRICS, PER_QUERY, damaged_files
 from ragsmith.store.metadata import DIRECTORY_METADATA
 
@@ -21,7 +22,6 @@ MOST_QUERIES = 1_000_000
 MOST_COLUMNS = 1_000
 TEXTS = ("query_id", "query", "answer")
 REQUIRED = (*TEXTS, "em", "f1")
-ANSWER_METRICS = ("em", "f1", "bleu", "rouge1", "rouge2", "rougeL")
 RANK = "rank_"
 
 

@@ -11,10 +11,10 @@ from ragsmith.evaluate.answer_recall import answer_recall
 from ragsmith.evaluate.estimate import estimate
 from ragsmith.evaluate.retrieval import score_matrix
 from ragsmith.evaluate.significance import estimates
+from ragsmith.retrieve.index import RUN_COLUMNS
 
 KS = (1, 3, 5, 10, 20, 50, 100)
 RETRIEVAL_KINDS = ("hit", "recall", "precision", "mrr", "map", "ndcg")
-_RUN = ["query_id", "passage_id", "score", "rank"]
 
 
 def retrieval_sweep(
@@ -47,7 +47,7 @@ def retrieval_sweep(
         ValueError: no depth or one below 1, no system, answers without passages, fewer than two queries; as in
             `score_matrix` and `answer_recall`.
     """
-    require_columns(runs, "runs", ["system", *_RUN])
+    require_columns(runs, "runs", ["system", *RUN_COLUMNS])
     depths = sorted(set(ks))
     if not depths or depths[0] < 1:
         raise ValueError(f"The depths are {some(depths)}; pass at least one, and none below 1.")
@@ -57,7 +57,7 @@ def retrieval_sweep(
     means: dict[str, Any] = {}
     intervals: dict[str, Any] = {}
     for system, table in runs.groupby("system", sort=False):
-        run = table[_RUN].reset_index(drop=True)
+        run = table[RUN_COLUMNS].reset_index(drop=True)
         # The name tells the kind and the depth, so that one pass over the run gives all.
         matrices = [score_matrix(run, qrels, [f"{kind}@{k}" for kind in RETRIEVAL_KINDS for k in depths])]
         if references is not None and passages is not None:

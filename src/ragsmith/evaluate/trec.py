@@ -9,6 +9,7 @@ import pandas as pd
 
 from ragsmith.evaluate._checks import require_columns, some
 from ragsmith.evaluate._ranking import number_run
+from ragsmith.retrieve.index import RUN_COLUMNS
 
 _RUN_LINE = ("query_id", "Q0", "passage_id", "rank", "score", "tag")
 _QRELS_LINE = ("query_id", "0", "passage_id", "grade")
@@ -33,7 +34,7 @@ def write_trec(runs: pd.DataFrame, qrels: pd.DataFrame, folder: Path) -> Path:
             holds white space, which parts the columns, or a system's name cannot be a file's. Nothing is written then.
         FileExistsError: the folder holds something.
     """
-    require_columns(runs, "runs", ["system", "query_id", "passage_id", "score", "rank"])
+    require_columns(runs, "runs", ["system", *RUN_COLUMNS])
     require_columns(qrels, "qrels", ["query_id", "passage_id", "grade"])
     systems = {str(system): run for system, run in runs.groupby("system", sort=False)}
     if faults := [*_name_faults(systems), *_id_faults(runs, qrels), *_run_faults(systems)]:
@@ -85,7 +86,7 @@ def read_run(path: Path) -> pd.DataFrame:
         for query_id, found in by_query.items()
         for rank, (_, passage_id, score) in enumerate(sorted(found, reverse=True), start=1)
     ]
-    table = pd.DataFrame(rows, columns=["query_id", "passage_id", "score", "rank"])
+    table = pd.DataFrame(rows, columns=RUN_COLUMNS)
     table.insert(0, "system", next(iter(tags)))
     return table
 

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ragsmith.evaluate.answers import COLUMNS
 from ragsmith.evaluate.report.cells import id_list, numbers, plain
 from ragsmith.evaluate.report.reading import Library, Reading, answer_places, every_id, passage_texts, read_for
 from ragsmith.evaluate.report.safe_json import safe_json
 
 _MOST_EXPECTED = 20
-_SCORES = ("em", "f1", "bleu", "rouge1", "rouge2", "rougeL", "score")
+_SCORES = (*COLUMNS, "score")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """Write an evaluation as one HTML file that a browser opens anywhere, offline, and that runs nothing from the data."""
 
-import base64
-import hashlib
 from collections.abc import Mapping
 from importlib import resources
 from typing import Any
@@ -9,6 +7,8 @@ from typing import Any
 import pandas as pd
 
 from ragsmith.evaluate._checks import require_columns
+from ragsmith.evaluate._page import csp_hash, environment
+from ragsmith.evaluate.answers import COLUMNS as ANSWER_METRICS
 from ragsmith.evaluate.figures import BUCKETS
 from ragsmith.evaluate.headline import answers_headline, format_p, metric_label, percent, retrieval_headline
 from ragsmith.evaluate.report.detail import pack_within
@@ -39,7 +39,6 @@ _FAITHFULNESS = (
     ("citation_precision", "citation precision"),
     ("citation_recall", "citation recall"),
 )
-_ANSWER_NAMES = ("em", "f1", "bleu", "rouge1", "rouge2", "rougeL")
 
 
 def render_report(metrics: Mapping[str, Any], per_query: pd.DataFrame, passages: pd.DataFrame, title: str) -> str:
@@ -77,8 +76,8 @@ def render_report(metrics: Mapping[str, Any], per_query: pd.DataFrame, passages:
         "title": title,
         "style": Markup(style),  # noqa: S704 - ours, from the package
         "script": Markup(script),  # noqa: S704
-        "style_hash": _csp_hash(style),
-        "script_hash": _csp_hash(script),
+        "style_hash": csp_hash(style),
+        "script_hash": csp_hash(script),
         "numbers": Markup(numbers) if len(numbers) <= _MOST_NUMBERS else "",  # noqa: S704 - safe_json escapes it
     }
 
@@ -94,19 +93,15 @@ def render_report(metrics: Mapping[str, Any], per_query: pd.DataFrame, passages:
 
 def _templates() -> tuple[Any, str, str]:
     """The page's template, style and script."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     folder = resources.files("ragsmith.evaluate") / "templates"
     with resources.as_file(folder) as path:
-        environment = Environment(loader=FileSystemLoader(path), autoescape=True, undefined=StrictUndefined)
-        environment.filters.update(metric=metric_label, p=format_p, percent=_percent, words=_words, fact=fact)
+        pages = environment(path)
+        pages.filters.update(metric=metric_label, p=format_p, percent=_percent, words=_words, fact=fact)
         # Loaded now: what is included must be read while the folder is there.
-        for name in environment.list_templates(
-            filter_func=lambda name: name.startswith("report") and name.endswith(".j2")
-        ):
-            environment.get_template(name)
+        for name in pages.list_templates(filter_func=lambda name: name.startswith("report") and name.endswith(".j2")):
+            pages.get_template(name)
         style, script = ((path / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
-        return environment.get_template("report.html.j2"), style, script
+        return pages.get_template("report.html.j2"), style, script
 
 
 def _values(metrics: Mapping[str, Any], per_query: pd.DataFrame) -> dict[str, Any]:
@@ -130,8 +125,8 @@ def _values(metrics: Mapping[str, Any], per_query: pd.DataFrame) -> dict[str, An
         "conditions": conditions,
         "condition_words": CONDITIONS,
         "conditions_of": lambda name: [(_words(key), row[name]) for key, row in conditions.items() if row.get(name)],
-        "answer_names": [name for name in _ANSWER_NAMES if any(name in row for row in conditions.values())],
-        "answers_served": [(metric_label(name), answers[name]) for name in _ANSWER_NAMES if answers.get(name)],
+        "answer_names": [name for name in ANSWER_METRICS if any(name in row for row in conditions.values())],
+        "answers_served": [(metric_label(name), answers[name]) for name in ANSWER_METRICS if answers.get(name)],
         "errors": decomposition_view(metrics.get("decomposition")),
         "sweep": sweep_view(metrics.get("sweep")),
         "slices": slices_view(metrics.get("slices")),
@@ -193,7 +188,3 @@ def _percent(share: float | None) -> str:
 def _words(name: str) -> str:
     """The name of a dimension as people write it."""
     return str(name).replace("_", " ")
-
-
-def _csp_hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
