@@ -39,7 +39,8 @@ class CausalReader(GenerativeReader):
     def prompt(self, question: str, passages: Sequence[ReadingPassage]) -> list[int]:
         """Token ids of a prompt of at most `max_tokens`.
 
-        All passages get the same room; what a short one leaves goes to the longer ones. Passages are data: the numbers tell where each begins.
+        All passages get the same room; what a short one leaves goes to the longer ones. Passages are data: the numbers
+        tell where each begins.
         """
         asked = self.shortened(question, self.settings.max_tokens // 2)
         lengths = [self.length(passage.text) for passage in passages]
