@@ -7,6 +7,12 @@ import pytest
 
 from ragsmith.compute.device import Machine
 from ragsmith.read.extractive import ExtractiveReader, ReaderSettings, ReadingPassage
+from ragsmith.read.joint_settings import JointQuestion
+from ragsmith.read.knowledge_base import KnowledgeBase
+from ragsmith.read.live_index import LiveIndex, RefreshSettings
+from ragsmith.retrieve.build import build_index
+from ragsmith.retrieve.encoder import Encoder
+from ragsmith.retrieve.index import DenseIndex
 from ragsmith.retrieve.models import resolve_model
 
 
@@ -42,3 +48,43 @@ def passages() -> pd.DataFrame:
         ("p3", "json", "Middle of a section."),
     ]
     return pd.DataFrame(rows, columns=["passage_id", "title", "text"])
+
+
+TOWNS = {
+    "Ulm": "red", "Trier": "blue", "Jena": "green", "Essen": "white", "Bonn": "black", "Mainz": "yellow",
+    "Kiel": "grey", "Worms": "pink", "Fulda": "purple", "Celle": "orange", "Soest": "silver", "Gera": "gold",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def town_base(tiny_model, tmp_path_factory) -> KnowledgeBase:
+    """One passage about the car of each town, found by an untrained encoder."""
+    rows = [
+        (f"p{number}", town, f"The car in {town} is {colour}." + " It is old." * (number % 3))
+        for number, (town, colour) in enumerate(TOWNS.items(), start=1)
+    ]
+    passages = pd.DataFrame(rows, columns=["passage_id", "title", "text"])
+    work = tmp_path_factory.mktemp("towns")
+    index = build_index(tiny_model, passages, Machine("cpu", "fp32"), 4096, work, "")
+    return KnowledgeBase(tiny_model, index, passages)
+
+
+@pytest.fixture
+def town_questions() -> list[JointQuestion]:
+    """One question about each town, with the passage that answers it."""
+    return [
+        JointQuestion(f"q{number}", f"What colour is the car in {town}?", (colour,), frozenset({f"p{number}"}))
+        for number, (town, colour) in enumerate(TOWNS.items(), start=1)
+    ]
+
+
+@pytest.fixture
+def live_index(town_base, machine, tmp_path):
+    """Make the live index of the towns, with an encoder of its own."""
+
+    def make(folder: str = "live", **settings) -> LiveIndex:
+        encoder = Encoder.load(town_base.retriever, machine)
+        start = DenseIndex.load(town_base.index)
+        return LiveIndex(encoder, start, town_base.passages, RefreshSettings(**settings), tmp_path / folder)
+
+    return make

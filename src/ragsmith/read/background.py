@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -81,7 +82,7 @@ class BackgroundRefresh:
             return
         with (self.folder / LOG).open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "ragsmith.read.background", str(self.folder)],
+                [sys.executable, "-m", "ragsmith.read.background", str(self.folder), str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
@@ -104,7 +105,13 @@ class BackgroundRefresh:
 
 
 def work(folder: Path) -> None:
-    """What the process does."""
+    """What the process does.
+
+    Raises:
+        ValueError: the job is not as it was written.
+    """
+    if not is_complete(folder / "job"):
+        raise ValueError(f"{folder / 'job'} is missing or altered")
     job = json.loads((folder / "job" / JOB).read_text("utf-8"))
     encoder = Encoder.load(
         folder / "job" / MODEL, Machine(**job["machine"]), job["max_tokens"], batch_tokens=job["batch_tokens"]
@@ -116,4 +123,7 @@ def work(folder: Path) -> None:
 
 if __name__ == "__main__":
     die_with_parent()
+    # One that died before that would leave this process at work beside the one that the next run starts.
+    if os.getppid() != int(sys.argv[2]):
+        sys.exit("the training that began it has ended")
     work(Path(sys.argv[1]))

@@ -72,6 +72,8 @@ class LiveIndex:
         self, encoder: Encoder, start: DenseIndex, passages: pd.DataFrame, settings: RefreshSettings, folder: Path
     ) -> None:
         check_passages(passages)
+        if len(start.passage_ids) != len(passages):
+            raise ValueError("The index does not hold the same passages as the table. Build it again: kedro run.")
         self.encoder = encoder
         self.start = start
         self.settings = settings
@@ -294,7 +296,8 @@ def check_passages(passages: pd.DataFrame) -> None:
     double = passages.loc[passages["passage_id"].duplicated(), "passage_id"].unique()
     if len(double):
         faults.append(f"{len(double)} ids stand twice, such as {double[0]!r}")
-    empty = passages.loc[passages["text"].str.strip() == "", "passage_id"]
+    # An empty field of a table is no text, but a missing value.
+    empty = passages.loc[passages["text"].fillna("").str.strip() == "", "passage_id"]
     if len(empty):
         faults.append(f"{len(empty)} passages have no text, such as {empty.iloc[0]!r}")
     if faults:
