@@ -50,6 +50,9 @@ def passages() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["passage_id", "title", "text"])
 
 
+# A script that a test runs.
+collect_ignore = ["killed_jointly.py"]
+
 TOWNS = {
     "Ulm": "red", "Trier": "blue", "Jena": "green", "Essen": "white", "Bonn": "black", "Mainz": "yellow",
     "Kiel": "grey", "Worms": "pink", "Fulda": "purple", "Celle": "orange", "Soest": "silver", "Gera": "gold",

@@ -43,7 +43,8 @@ class JointTask:
         settings: see `JointSettings`.
         base_hash: content hash of the models, the index and the passages before training.
     Raises:
-        ValueError: nothing is trained, or no objective would teach a retriever that is to be trained.
+        ValueError: nothing is trained, not even in the first steps, or no objective would teach a retriever that is to
+            be trained.
     """
 
     def __init__(
@@ -64,6 +65,11 @@ class JointTask:
                 "The retriever is to be trained, but nothing teaches it: set objective to marginal, emdr2 or pdist, "
                 "or contrastive_weight above 0."
             )
+        if settings.retriever_after and settings.train_retriever and not settings.train_reader:
+            raise ValueError(
+                f"retriever_after is {settings.retriever_after}, and the retriever alone is trained: the steps before "
+                "would train nothing. Set it to 0."
+            )
         fused = isinstance(reader, GenerativeReader) and reader.settings.kind in {"fid", "causal"}
         if settings.train_retriever and settings.objective == "marginal" and fused:
             raise ValueError(
@@ -77,7 +83,8 @@ class JointTask:
         self.encoder = index.encoder
         self.module: torch.nn.Module = torch.nn.ModuleDict({"retriever": self.encoder.model, "reader": reader.model})
         self.encoder.model.requires_grad_(settings.train_retriever)
-        reader.model.requires_grad_(settings.train_reader)
+        if not settings.train_reader:  # where there are adapters, the weights below them are frozen already
+            reader.model.requires_grad_(False)
         set_dropout(self.module, settings.dropout)
         self.rate_factors: Mapping[str, float] = (
             {"retriever.": settings.retriever_rate} if settings.train_reader else {}
@@ -302,7 +309,8 @@ class JointTask:
         examples = self.examples(self.dev, found)
         ids = [[self.index.passage_ids[row] for row, _ in some] for some in found]
         alike = share_of_commonest(ids)
-        if alike > COLLAPSED and len(self.dev) > 1:
+        # Where all passages are read for each question, nobody can choose.
+        if alike > COLLAPSED and len(self.dev) > 1 and len(self.index.texts) > self.settings.passages:
             logger.warning(
                 "%.0f %% of the dev questions get the same passages: the retriever has collapsed, or the knowledge "
                 "base is tiny. Lower learning_rate or retriever_rate, raise contrastive_weight, or choose pdist.",

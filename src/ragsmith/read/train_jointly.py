@@ -108,9 +108,10 @@ def train_jointly(
     retriever, index = base.retriever, base.index
     if plan.joint.train_retriever:
         retriever, index = folders["retriever"], folders["index"]
-        encoder.model.save(str(retriever), create_model_card=False, safe_serialization=True)
-        # Whatever version training ended with: these are the weights that ship.
+        # Whatever version training ended with: these are the weights that ship. A tokenizer is saved with the limit of
+        # its last call, which would be another one in a run that was killed just before this line: encode, then save.
         vectors = encoder.encode(live.texts, "passage", "index")
+        encoder.model.save(str(retriever), create_model_card=False, safe_serialization=True)
         live.searcher.index = DenseIndex(live.passage_ids, vectors)
         live.searcher.index.save(index, model_hash(str(retriever)))
     prior: list[dict[str, float]] = []
@@ -120,6 +121,7 @@ def train_jointly(
         reader.settings = replace(reader.settings, prior_weight=weight)
     if isinstance(reader, GenerativeReader):
         reader.model = merged(reader.model)
+        reader.targets([""])  # as above: the last call is the same, whether it was killed before or not
     reader.save(folders["reader"])
     state = live.state()
     report = {

@@ -1,0 +1,481 @@
+"""Losses, gradients and figures of training reader and retriever together."""
+
+import copy
+import logging
+import math
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from ragsmith.learn.loop import LoopSettings, fit, make_optimizer, train_step
+from ragsmith.read.extractive import ExtractiveReader, ReaderSettings
+from ragsmith.read.generative import GenerativeSettings
+from ragsmith.read.joint import JointTask
+from ragsmith.read.joint_settings import JointQuestion, JointSettings
+from ragsmith.read.live_index import LiveIndex, RefreshSettings
+from ragsmith.read.seq2seq import Seq2SeqReader
+from ragsmith.retrieve.encoder import Encoder
+from ragsmith.retrieve.index import DenseIndex
+from ragsmith.retrieve.models import resolve_model
+from ragsmith.retrieve.passage_text import passage_inputs
+
+# The fourth stands in no passage; that of the second stands in two, and in one of them within another word first.
+ROWS = [
+    ("p1", "trees", "shutil.rmtree deletes a whole tree of folders, and nothing brings it back."),
+    ("p2", "roots", "The squares are many; the square of three is nine."),
+    ("p3", "lists", "A list is sorted in place."),
+    ("p4", "squares", "Each square has four sides, and a square root is something else."),
+    ("p5", "json", "json.dumps writes an object as text. json.loads reads it back again."),
+    ("p6", "sleep", "time.sleep waits for so many seconds"),
+]
+ASKED = [
+    JointQuestion("q1", "What does rmtree delete?", ("a whole tree", "folders"), frozenset({"p1"})),
+    JointQuestion("q2", "What has four sides?", ("square",), frozenset()),
+    JointQuestion("q3", "How is a list sorted?", ("in place",), frozenset({"p3"})),
+    JointQuestion("q4", "What is the moon made of?", ("cheese",), frozenset()),
+]
+SETTINGS = JointSettings(passages=3, batch_size=4, temperature=0.1, objective_weight=0.7, teacher_temperature=2.0)
+
+
+@pytest.fixture(scope="session")
+def encoder_decoder(own_cache):
+    return resolve_model("encoder_decoder:random:bert-2x64")
+
+
+@pytest.fixture
+def make_task(tiny_model, encoder_decoder, machine, tmp_path):
+    """A task over the six passages, and what it is made of."""
+
+    def make(
+        kind="extractive", settings=SETTINGS, train=ASKED, dev=ASKED, rows=ROWS, refresh=None, max_tokens=48
+    ) -> JointTask:
+        passages = pd.DataFrame(rows, columns=["passage_id", "title", "text"])
+        encoder = Encoder.load(tiny_model, machine)
+        start = DenseIndex(passages["passage_id"].tolist(), encoder.encode(passage_inputs(passages), "passage"))
+        live = LiveIndex(encoder, start, passages, refresh or RefreshSettings(), tmp_path / "index")
+        weight = 1 / settings.temperature
+        if kind == "extractive":
+            reader = ExtractiveReader.load(tiny_model, ReaderSettings(max_tokens, 6, weight), machine)
+        else:
+            chosen = GenerativeSettings(kind, max_tokens, 8, weight)
+            reader = Seq2SeqReader.load(encoder_decoder, chosen, machine)
+            with torch.no_grad():  # as drawn, it says nearly the same after every passage, and would teach nothing
+                for parameter in reader.model.parameters():
+                    parameter.mul_(4.0 if parameter.ndim > 1 else 1.0)
+        return JointTask(reader, live, train, dev, settings, "base")
+
+    return make
+
+
+def gradients(task: JointTask) -> tuple[float, dict[str, float], torch.Tensor, torch.Tensor]:
+    """Loss and figures of the first batch, and its gradients with respect to the retriever and the reader."""
+    task.module.zero_grad(set_to_none=True)
+    task.module.train()
+    loss, figures = task.loss(0, 0)
+    loss.backward()
+    return loss.item(), figures, *(flat(task.module[part]) for part in ("retriever", "reader"))
+
+
+def flat(module) -> torch.Tensor:
+    return torch.cat([
+        (torch.zeros_like(p) if p.grad is None else p.grad).flatten().double() for p in module.parameters()
+    ])  # fmt: skip
+
+
+def same(found: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-4) -> bool:
+    """Whether the difference is small beside what is expected."""
+    return float((found - expected).norm()) <= tolerance * float(expected.norm()) and float(expected.norm()) > 0
+
+
+# --- the slow reference: double precision, one text at a time, none of the library's code ---
+
+
+class Reference:
+    """The loss of one batch, from the papers' formulas."""
+
+    def __init__(self, task: JointTask, kind: str) -> None:
+        self.kind, self.settings = kind, task.settings
+        self.retriever = copy.deepcopy(task.encoder.model).double().eval()
+        self.reader = copy.deepcopy(task.reader.model).double().eval()
+        self.tokenizer = task.reader.tokenizer
+        self.limit, self.longest = task.reader.settings.max_tokens, task.reader.settings.max_answer_tokens
+        self.texts = {row[0]: f"{row[1]}\n{row[2]}" for row in ROWS}
+        self.ids = list(self.texts)
+
+    def vector(self, text: str) -> torch.Tensor:
+        features = dict(self.retriever.tokenizer([text, "a longer text, so that there is padding " * 4], padding=True,
+                                                 truncation=True, max_length=128, return_tensors="pt"))  # fmt: skip
+        vector = self.retriever(features)["sentence_embedding"][0]
+        return vector / vector.norm()
+
+    def loss(self, questions, objective: str, contrastive: float) -> tuple[torch.Tensor, float]:
+        passages = {passage_id: self.vector(text) for passage_id, text in self.texts.items()}
+        queries = [self.vector(question.text) for question in questions]
+        found = []
+        for question, query in zip(questions, queries, strict=True):
+            ranked = sorted(self.ids, key=lambda passage_id: -(query @ passages[passage_id]).item())[:3]
+            if question.right and not question.right & set(ranked):
+                ranked[-1] = min(question.right)
+            found.append(ranked)
+        parts, apart = [], []
+        in_batch = sorted({passage_id for some in found for passage_id in some})
+        for question, query, some in zip(questions, queries, found, strict=True):
+            scores = torch.stack([query @ passages[passage_id] for passage_id in some]) / self.settings.temperature
+            prior = scores.log_softmax(0)
+            if (one := self.of_question(question, some, prior, objective)) is not None:
+                parts.append(one)
+            if question.right & set(in_batch):
+                every = torch.stack([query @ passages[passage_id] for passage_id in in_batch])
+                every = every / self.settings.temperature
+                right = torch.tensor([passage_id in question.right for passage_id in in_batch])
+                apart.append(every.logsumexp(0) - every[right].logsumexp(0))
+        loss = torch.stack(parts).mean()
+        if contrastive:
+            loss = loss + contrastive * torch.stack(apart).mean()
+        return loss, len(parts) / len(questions)
+
+    def of_question(self, question, found, prior, objective) -> torch.Tensor | None:
+        read = self.spans if self.kind == "extractive" else self.written
+        shares = read(question, found)
+        if shares is None:
+            return None
+        taught = prior if objective == "marginal" else prior.detach()
+        if self.kind == "extractive":  # (log of all spans, log of the right ones or minus infinity) of each passage
+            every, right = (torch.stack(values) for values in zip(*shares, strict=True))
+            readable = torch.isfinite(right)
+            nll = (taught + every).logsumexp(0) - (taught + right)[readable].logsumexp(0)
+            likelihood = (right - every).detach()
+        else:  # log probability of each token after each passage
+            tokens = torch.stack(shares)
+            likelihood, readable = tokens.sum(1).detach(), torch.ones(len(found), dtype=torch.bool)
+            if self.kind == "rag_token":
+                nll = -(taught[:, None] + tokens).logsumexp(0).sum()
+            elif self.kind == "rag_sequence":
+                nll = -(taught + tokens.sum(1)).logsumexp(0)
+            else:
+                nll = -self.fused(question, found).sum()
+        if objective == "emdr2":
+            return nll - self.settings.objective_weight * (prior + likelihood)[readable].logsumexp(0)
+        if objective == "pdist":
+            target = (likelihood / self.settings.teacher_temperature)[readable].softmax(0)
+            return nll + self.settings.objective_weight * (target * (target.log() - prior[readable])).sum()
+        return nll
+
+    def spans(self, question, found):
+        shares, known = [], question.right & set(found) or set(found)
+        for passage_id in found:
+            text = self.texts[passage_id]
+            tokens = self.tokenizer(question.text, text, truncation="only_second", max_length=self.limit,
+                                    return_offsets_mapping=True, return_tensors="pt")  # fmt: skip
+            inside = [place for place, part in enumerate(tokens.sequence_ids()) if part == 1]
+            begins, ends = tokens.pop("offset_mapping")[0].T.tolist()
+            output = self.reader(**tokens)
+            start, end = output.start_logits[0], output.end_logits[0]
+            every = [start[i] + end[j] for i in inside for j in inside if i <= j < i + self.longest]
+            marked = set()
+            for answer in question.answers if passage_id in known else ():
+                places = [(i, j) for i in inside for j in inside if i <= j < i + self.longest
+                          and text[begins[i] : ends[j]] == answer]  # fmt: skip
+                marked |= set(places[:1])
+            right = torch.stack([start[i] + end[j] for i, j in sorted(marked)]) if marked else torch.tensor([])
+            shares.append((
+                torch.stack(every).logsumexp(0),
+                right.logsumexp(0) if marked else torch.tensor(-math.inf, dtype=torch.double),
+            ))  # fmt: skip
+        return shares if any(torch.isfinite(right) for _, right in shares) else None
+
+    def target(self, question) -> list[int]:
+        # BERT's start and end mark the answer; what starts the decoder is no part of it.
+        return self.tokenizer(question.answers[0])["input_ids"][1:]
+
+    def log_probs(self, target, **inputs) -> torch.Tensor:
+        seen = torch.tensor([[self.tokenizer.cls_token_id, *target[:-1]]])
+        logits = self.reader(decoder_input_ids=seen, **inputs).logits[0].log_softmax(-1)
+        return logits[range(len(target)), target]
+
+    def composed(self, question, passage_id) -> torch.Tensor:
+        text = f"question: {question.text} context: {self.texts[passage_id]}"
+        return torch.tensor([self.tokenizer(text)["input_ids"]])
+
+    def written(self, question, found):
+        target = self.target(question)
+        return [self.log_probs(target, input_ids=self.composed(question, passage_id)) for passage_id in found]
+
+    def fused(self, question, found) -> torch.Tensor:
+        states = [self.reader.get_encoder()(input_ids=self.composed(question, one))[0] for one in found]
+        from transformers.modeling_outputs import BaseModelOutput
+
+        return self.log_probs(self.target(question), encoder_outputs=BaseModelOutput(torch.cat(states, dim=1)))
+
+
+# What the constructor refuses is left out: see test_settings_that_train_nothing_are_refused.
+CASES = [
+    (kind, objective, weight)
+    for kind in ("extractive", "rag_token", "rag_sequence", "fid")
+    for objective in ("none", "marginal", "emdr2", "pdist")
+    for weight in (0.0, 0.5)
+    if (objective, weight) != ("none", 0.0) and (kind, objective) != ("fid", "marginal")
+]
+
+
+@pytest.mark.parametrize(("kind", "objective", "weight"), CASES)
+def test_loss_and_gradients_are_those_of_the_formulas(make_task, kind, objective, weight):
+    settings = replace(SETTINGS, objective=objective, contrastive_weight=weight)
+    asked = ASKED if kind == "extractive" else [replace(one, answers=one.answers[:1]) for one in ASKED]
+    task = make_task(kind, settings, asked, max_tokens=48 if kind == "extractive" else 96)
+    loss, figures, *found = gradients(task)
+    reference = Reference(task, kind)
+    order = np.random.default_rng([0, 0, 0]).permutation(4)
+    expected, readable = reference.loss([asked[place] for place in order], objective, weight)
+    expected.backward()
+    assert loss == pytest.approx(expected.item(), rel=1e-5)
+    assert figures["readable"] == readable == (0.75 if kind == "extractive" else 1.0)
+    assert same(found[0], flat(reference.retriever)) and same(found[1], flat(reference.reader))
+
+
+def test_parts_of_the_loss_are_in_the_figures_and_add_up(make_task):
+    loss, figures, *_ = gradients(make_task(settings=replace(SETTINGS, objective="pdist", contrastive_weight=0.3)))
+    parts = ("reader_loss", "retriever_loss", "contrastive_loss")
+    assert loss == pytest.approx(sum(figures[name] for name in parts), rel=1e-6) and all(figures[n] for n in parts)
+    others = {"readable", "prior_entropy", "index_version", "index_age", "index_overlap"}
+    assert set(figures) == {*parts, *others} and 0 < figures["prior_entropy"] <= 1
+
+
+# --- what moves ---
+
+
+@pytest.mark.parametrize(
+    ("settings", "moves"),
+    [
+        ({}, {"retriever", "reader"}),
+        ({"train_retriever": False, "objective": "none"}, {"reader"}),
+        ({"train_reader": False, "objective": "emdr2"}, {"retriever"}),
+        ({"train_reader": False, "objective": "marginal"}, {"retriever"}),
+        ({"train_reader": False, "objective": "none", "contrastive_weight": 1.0}, {"retriever"}),
+        ({"retriever_after": 2, "contrastive_weight": 1.0}, {"reader"}),
+    ],
+)
+@pytest.mark.parametrize("kind", ["extractive", "rag_sequence"])
+def test_only_what_is_trained_moves(make_task, kind, settings, moves):
+    task = make_task(kind, replace(SETTINGS, batch_size=2, **settings), max_tokens=64)
+    before = {part: copy.deepcopy(task.module[part].state_dict()) for part in ("retriever", "reader")}
+    loop = LoopSettings(1, 1e-3, warmup=0.0)
+    optimizer = make_optimizer(task.module, loop, task.rate_factors)
+    for number in range(2):
+        train_step(task, optimizer, loop, task.encoder.machine, 0, number, 8)
+    moved = {
+        part
+        for part, values in before.items()
+        if any(not torch.equal(value, values[name]) for name, value in task.module[part].state_dict().items())
+    }
+    assert moved == moves
+    if "retriever_after" in settings:
+        train_step(task, optimizer, loop, task.encoder.machine, 1, 0, 8)
+        now = task.module["retriever"].state_dict()
+        assert any(not torch.equal(value, before["retriever"][name]) for name, value in now.items())
+
+
+def test_retriever_learns_at_its_share_of_the_rate(make_task):
+    loop = LoopSettings(1, 1e-3)
+    both = make_task(settings=replace(SETTINGS, retriever_rate=0.25))
+    factors = {group["rate_factor"] for group in make_optimizer(both.module, loop, both.rate_factors).param_groups}
+    assert factors == {0.25, 1.0}
+    alone = make_task(settings=replace(SETTINGS, retriever_rate=0.25, train_reader=False))
+    factors = {group["rate_factor"] for group in make_optimizer(alone.module, loop, alone.rate_factors).param_groups}
+    assert factors == {1.0}  # it has the rate for itself
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"train_reader": False, "train_retriever": False}, "Neither reader nor retriever"),
+        ({"objective": "none"}, "nothing teaches it: set objective to marginal, emdr2 or pdist"),
+        ({"train_reader": False, "retriever_after": 3}, "retriever_after"),
+    ],
+)
+def test_settings_that_train_nothing_are_refused(make_task, settings, message):
+    with pytest.raises(ValueError, match=message):
+        make_task(settings=replace(SETTINGS, **settings))
+
+
+def test_marginal_of_a_reader_of_all_passages_is_refused(make_task):
+    with pytest.raises(ValueError, match=r"marginal teaches nothing\. Set objective to emdr2"):
+        make_task("fid", max_tokens=64)
+
+
+# --- the same in another order of computing ---
+
+
+@pytest.mark.parametrize("kind", ["extractive", "rag_token"])
+def test_two_batches_that_are_one_step_equal_one_batch_of_both(make_task, kind):
+    loop = LoopSettings(1, 1e-9, clip=1e9)
+    found = []
+    for batch_size, accumulation in ((4, 1), (2, 2)):
+        settings = replace(SETTINGS, batch_size=batch_size, accumulation=accumulation)
+        asked = [*ASKED[:3], JointQuestion("q5", "What waits?", ("time.sleep",), frozenset({"p6"}))]
+        asked = [replace(one, answers=one.answers[:1]) for one in asked]
+        task = make_task(kind, settings, asked, max_tokens=96)
+        schedule = replace(loop, accumulation=accumulation)
+        optimizer = make_optimizer(task.module, schedule, task.rate_factors)
+        figures = train_step(task, optimizer, schedule, task.encoder.machine, 0, 0, 1)
+        assert task.done == 1
+        found.append((figures["loss"], flat(task.module)))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-5) and same(found[1][1], found[0][1])
+
+
+@pytest.mark.parametrize("kind", ["extractive", "rag_token", "fid"])
+def test_small_parts_that_are_computed_twice_give_the_same_gradient(make_task, kind):
+    objective = "emdr2" if kind == "fid" else "marginal"
+    whole = make_task(kind, replace(SETTINGS, objective=objective), max_tokens=96)
+    parts = make_task(kind, replace(SETTINGS, objective=objective, micro_tokens=20, activation_gib=0.0), max_tokens=96)
+    parts.reader.micro_tokens = 30
+    whole.reader.micro_tokens = 10**6
+    expected, found = gradients(whole), gradients(parts)
+    assert found[0] == pytest.approx(expected[0], rel=1e-5)
+    assert same(found[2], expected[2]) and same(found[3], expected[3])
+
+
+def test_shrinking_goes_on_until_nothing_is_left_to_give(make_task):
+    task = make_task()
+    steps = 0
+    while task.shrink():
+        steps += 1
+    assert 2 < steps < 20
+    assert task.vectors.micro_tokens == task.encoder.max_tokens
+    assert task.reader.micro_tokens == task.reader.settings.max_tokens
+
+
+# --- what is read ---
+
+
+def test_knowledge_base_smaller_than_the_passages_asked_is_read_whole(make_task):
+    few = make_task(settings=replace(SETTINGS, passages=50), rows=ROWS[:2], train=ASKED[:1] * 1, dev=ASKED[:1])
+    few.settings = replace(few.settings, batch_size=1)
+    loss, figures, of_retriever, of_reader = gradients(few)
+    assert math.isfinite(loss) and figures["readable"] == 1.0
+    assert torch.isfinite(of_retriever).all() and torch.isfinite(of_reader).all()
+    assert sorted(row for row, _ in few.retrieve(ASKED[:1])[0]) == [0, 1]
+
+
+def test_questions_that_no_passage_answers_give_no_gradient_and_no_nan(make_task):
+    lost = [replace(ASKED[3], query_id=f"l{number}", text=f"What is moon {number}?") for number in range(4)]
+    for objective in ("marginal", "emdr2", "pdist"):
+        task = make_task(settings=replace(SETTINGS, objective=objective), train=lost)
+        loss, figures, of_retriever, of_reader = gradients(task)
+        assert loss == 0.0 and figures["readable"] == 0.0
+        assert not of_retriever.any() and not of_reader.any()
+
+
+def test_question_that_bm25_finds_nothing_for_is_read_with_some_passage(make_task):
+    task = make_task(settings=replace(SETTINGS, search="bm25"))
+    assert task.retrieve([JointQuestion("x", "zzzz qqqq", ("a",))]) == [[(0, 0.0)]]
+    loss, *_ = gradients(task)
+    assert math.isfinite(loss)
+
+
+def test_known_right_passage_takes_the_last_place_in_training_and_never_on_dev(make_task):
+    task = make_task(settings=replace(SETTINGS, passages=2))
+    right = frozenset({"p5", "p6"})
+    question = JointQuestion("x", "?", ("a",), right)
+    assert task._with_right(question, [0, 1]) == [0, 4]
+    assert task._with_right(question, [0, 5]) == [0, 5]  # found: it stays where it is
+    assert task._with_right(question, [2]) == [2, 4]
+    assert task._with_right(replace(question, right=frozenset()), [0, 1]) == [0, 1]
+    task.settings = replace(task.settings, passages=1)
+    assert task._with_right(question, [0]) == [4]
+    task.settings = replace(task.settings, right_passage=False)
+    assert task._with_right(question, [0]) == [0]
+
+
+def test_accepted_answers_are_drawn_in_turn_and_with_the_seed(make_task):
+    answers = ("one", "two", "three")
+    asked = [replace(one, answers=answers) for one in ASKED]
+    drawn = []
+    for seed in (0, 0, 1):
+        task = make_task("rag_token", replace(SETTINGS, seed=seed), asked, max_tokens=64)
+        seen, targets = [], task.reader.targets
+        task.reader.targets = lambda some, seen=seen, targets=targets: (seen.append(tuple(some)), targets(some))[1]
+        for epoch in range(4):
+            task.loss(epoch, 0)
+        drawn.append(seen)
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert {answer for some in drawn[0] for answer in some} == set(answers)
+
+
+# --- whole trainings ---
+
+
+def losses(task: JointTask, folder, **loop) -> list[float]:
+    settings = LoopSettings(**{"epochs": 2, "learning_rate": 1e-3, "evaluations": 1, "patience": 99} | loop)
+    fitted = fit(task, settings, task.encoder.machine, folder, "rag")
+    log = pd.read_json(fitted.log, lines=True)
+    return log[log["kind"] == "train"]["loss"].tolist()
+
+
+def test_same_seed_gives_the_same_losses_and_another_seed_others(make_task, tmp_path):
+    refresh = RefreshSettings(every=2, budget=10.0)
+    found = []
+    for number, seed in enumerate((0, 0, 1)):
+        settings = replace(SETTINGS, batch_size=1, seed=seed, objective="emdr2")
+        found.append(losses(make_task(settings=settings, refresh=refresh), tmp_path / str(number)))
+    assert found[0] == found[1] != found[2] and len(found[0]) == 8
+
+
+def test_log_tells_version_age_and_overlap_of_the_index(make_task, tmp_path):
+    task = make_task(
+        settings=replace(SETTINGS, batch_size=1), refresh=RefreshSettings(every=2, overlap=0.0, budget=10.0)
+    )
+    fitted = fit(task, LoopSettings(1, 1e-3, evaluations=1), task.encoder.machine, tmp_path / "fit", "rag")
+    log = pd.read_json(fitted.log, lines=True)
+    steps, dev = log[log["kind"] == "train"], log[log["kind"] == "dev"]
+    assert steps["index_version"].tolist() == [0, 0, 1, 1] and steps["index_age"].tolist() == [0, 1, 0, 1]
+    assert steps["index_overlap"].tolist() == [1.0] * 4
+    assert dev["index_version"].tolist() == [0, 2] and dev["refreshes"].tolist() == [0, 2]
+    assert dev["refresh_share"].tolist()[1] == pytest.approx(task.index.cost() / task.index.trained)
+    assert np.array_equal(task.index.vectors, task.encoder.encode(task.index.texts, "passage"))
+
+
+def test_retriever_alone_is_judged_by_recall_as_counted_by_hand(make_task):
+    task = make_task(
+        settings=replace(SETTINGS, train_reader=False, objective="none", contrastive_weight=1.0, passages=2),
+    )
+    assert task.metric == "recall"
+    task.module.eval()
+    score, figures = task.evaluate()
+    found = {
+        q.query_id: [ROWS[row][0] for row, _ in some] for q, some in zip(ASKED, task.retrieve(ASKED), strict=True)
+    }
+    texts = {row[0]: row[2].lower() for row in ROWS}
+    expected = [
+        "p1" in found["q1"],
+        any("square" in texts[passage_id] for passage_id in found["q2"]),  # none is known to be right
+        "p3" in found["q3"],
+        False,
+    ]
+    assert score == np.mean(expected) and "recall" not in figures
+    taught = make_task(settings=replace(SETTINGS, train_reader=False, objective="emdr2"))
+    assert taught.metric == "em"
+
+
+def test_retriever_that_answers_everything_alike_is_reported(make_task, caplog):
+    task = make_task(settings=replace(SETTINGS, passages=2))
+    with torch.no_grad():  # every text gets the same vector
+        for parameter in task.encoder.model.parameters():
+            parameter.zero_()
+    task.done = 1
+    task.module.eval()
+    with caplog.at_level(logging.WARNING):
+        _, figures = task.evaluate()
+    assert figures["same_passages"] == 1.0
+    assert "100 % of the dev questions get the same passages" in caplog.text
+
+
+def test_tiny_knowledge_base_that_is_always_read_whole_is_no_collapse(make_task, caplog):
+    task = make_task(settings=replace(SETTINGS, passages=6))
+    task.module.eval()
+    with caplog.at_level(logging.WARNING):
+        _, figures = task.evaluate()
+    assert figures["same_passages"] == 1.0 and "collapsed" not in caplog.text
