@@ -27,7 +27,7 @@ def collect_documents(
         reading = read_folder(source_folder, params.folder.max_bytes)
     found = RecordReading()
     if params.records.enabled and records_folder.is_dir():
-        found = read_records(records_folder, params.records.max_bytes)
+        found = read_records(records_folder, params.records.max_bytes, other_documents=bool(reading.documents))
     table = document_table([*documents, *reading.documents, *tables.record_documents(found.records)])
     if table.empty:
         raise ValueError(
