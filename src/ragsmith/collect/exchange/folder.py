@@ -9,6 +9,7 @@ from ragsmith.collect.exchange.detect import TABLES, Format, detect_format
 from ragsmith.collect.exchange.flagembedding import read_flagembedding
 from ragsmith.collect.exchange.knowledge_base import read_knowledge_base
 from ragsmith.collect.exchange.query_pairs import read_query_pairs
+from ragsmith.collect.exchange.question_table import read_question_table
 from ragsmith.collect.exchange.record_set import RecordSet, merged
 from ragsmith.collect.exchange.source_target import PAIR, SOURCE, pair_suffix, read_source_target
 from ragsmith.collect.exchange.source_text import MAX_BYTES, stem
@@ -18,8 +19,11 @@ from ragsmith.collect.files import LEAVES_FOLDER, files_below
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES = (*TABLES, ".json", ".jsonl", *PAIR)
-NO_FORMAT = "in none of the formats of records: WikiQA, SQuAD, query with pos, query with positive, title TAB text"
+SUFFIXES = (*TABLES, ".json", ".jsonl", ".parquet", *PAIR)
+NO_FORMAT = (
+    "in none of the formats of records: WikiQA, SQuAD, query with pos, query with positive, title TAB text, question "
+    "and answer without passages"
+)
 
 # By folder and name: the files that end in .source and in .target, each with its uri.
 Halves = dict[tuple[Path, str], dict[str, list[tuple[Path, str]]]]
@@ -30,6 +34,7 @@ READERS: dict[Format, Callable[[Path, int], RecordSet]] = {
     "flagembedding": read_flagembedding,
     "query_pairs": read_query_pairs,
     "knowledge_base": read_knowledge_base,
+    "question_table": read_question_table,
 }
 
 
