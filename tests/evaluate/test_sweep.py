@@ -5,10 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ragsmith.evaluate.answer_recall import has_answer
 from ragsmith.evaluate.retrieval import score_matrix
 from ragsmith.evaluate.significance import bootstrap_interval
 from ragsmith.evaluate.sweep import KS, RETRIEVAL_KINDS, reader_sweep, retrieval_sweep
+from ragsmith.retrieve.has_answer import has_answer
 
 PASSAGES = pd.DataFrame(
     {"passage_id": ["p1", "p2", "p3", "p4"], "text": ["It is red.", "It is green.", "It is blue.", "Nothing."]}
