@@ -180,9 +180,9 @@ def score(
     from ragsmith.evaluate.answers import score_answers
     from ragsmith.evaluate.compare_versions import compare_versions
     from ragsmith.evaluate.conditions import SERVED, Answered, Asked
-    from ragsmith.evaluate.decomposition import categories
+    from ragsmith.evaluate.decomposition import UNJUDGED, categories
     from ragsmith.evaluate.diagnosis import DiagnosisSettings, diagnose, summarise_conditions
-    from ragsmith.evaluate.experiment import per_query_table, score_conditions, score_systems
+    from ragsmith.evaluate.experiment import measurable, per_query_table, score_conditions, score_systems
     from ragsmith.evaluate.history import find_version
     from ragsmith.evaluate.metrics import summarise
     from ragsmith.evaluate.run_card import run_card
@@ -193,7 +193,8 @@ def score(
     of_test, of_dev = (table["query_id"] for table in (test, dev))
     asked = Asked(test, passages, qrels[qrels["query_id"].isin(of_test)], answers[answers["query_id"].isin(of_test)])
     chance: dict[str, Any] = {"samples": params.samples, "seed": params.seed}
-    retrieval = score_systems(runs, asked, list(dict.fromkeys([*params.metrics, "ndcg@10"])))
+    wanted = measurable(params.metrics, asked)
+    retrieval = score_systems(runs, asked, measurable([*wanted, "ndcg@10"], asked))
     answered = Answered(predictions[predictions["condition"] != "dev"], sweep_predictions, posteriors)
     scored = score_conditions(answered.predictions, asked.answers)
 
@@ -206,7 +207,7 @@ def score(
     first = params.baseline_system
     others = [name for name in ("base", "bm25", "hybrid", "reranked") if name in set(runs["system"]) - {first}]
     metrics = summarise(
-        retrieval[retrieval["metric"].isin(params.metrics)],
+        retrieval[retrieval["metric"].isin(wanted)],
         scored[SERVED],
         [(name, "tuned") for name in (first, *others)],
         card,
@@ -216,7 +217,13 @@ def score(
     metrics["conditions"], metrics["condition_comparisons"] = summarise_conditions(scored, **chance)
 
     table = per_query_table(asked, runs, answered, scored, retrieval)
-    table["category"] = categories(table, asked.qrels, least_score=params.no_answer_threshold or 0.0)
+    judged = table["query_id"].isin(asked.judged())
+    metrics["queries"]["answers_alone"] = int((~judged).sum())
+    table["category"] = UNJUDGED
+    if judged.any():
+        table.loc[judged, "category"] = categories(
+            table[judged], asked.qrels, least_score=params.no_answer_threshold or 0.0
+        )
     table = table.merge(slice_columns(test, asked.answers, asked.qrels, passages, documents), on="query_id")
     dev_answers = predictions[predictions["condition"] == "dev"]
     dev_scores = score_answers(dev_answers, answers[answers["query_id"].isin(of_dev)])
