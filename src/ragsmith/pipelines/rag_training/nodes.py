@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from ragsmith.pipelines.params import ComputeParams
@@ -52,6 +53,7 @@ def train(
     work: Path,
 ) -> tuple[Path, dict[str, Any], pd.DataFrame]:
     """Train the reader on what was retrieved for training questions; dev questions steer it."""
+    from ragsmith.collect.questions import ANSWERS, DISTANT
     from ragsmith.learn.loop import LoopSettings
     from ragsmith.read.examples import reading_examples, with_right_passage
     from ragsmith.read.extractive import ReaderSettings
@@ -61,9 +63,10 @@ def train(
     train_queries, dev_queries = (retrieved[retrieved["split"] == name] for name in ("train", "dev"))
     examples = reading_examples(train_queries, reader_run, passages, qrels, answers, params.passages)
     sources = list(zip(*(train_queries[name] for name in ("passage_id", "cut_start", "cut_end")), strict=True))
+    unjudged = set(np.flatnonzero(train_queries["origin"].isin([ANSWERS, DISTANT])).tolist())
     run = train_reader(
         base=base_reader,
-        examples=with_right_passage(examples, sources, passages, params.cut_probability, params.seed),
+        examples=with_right_passage(examples, sources, passages, params.cut_probability, params.seed, unjudged),
         dev=reading_examples(dev_queries, reader_run, passages, qrels, answers, params.passages),
         plan=ReaderPlan(
             reader=ReaderSettings(max_tokens=params.max_tokens, max_answer_tokens=params.max_answer_tokens),
@@ -74,8 +77,9 @@ def train(
         machine=compute.machine(),
         work=work,
     )
+    report = {**run.report, "unjudged_examples": len(unjudged)}
     logger.info("reader: prior weight %s, dev %s", run.report["prior_weight"], run.report["prior"])
-    return run.model, run.report, pd.read_json(run.log, lines=True)
+    return run.model, report, pd.read_json(run.log, lines=True)
 
 
 def plot_training(reader_log: pd.DataFrame) -> Figure:
