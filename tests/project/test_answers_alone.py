@@ -59,6 +59,9 @@ def test_without_any_judged_question_answers_are_learned_and_measured_and_retrie
     assert report(project, "gold.json")["records"]["no_passage_holds_an_answer"] == 1
     mined = table(project, "05_model_input/mined.parquet")
     assert "what does the unicorn eat ?" not in set(queries.set_index("query_id").loc[mined["query_id"], "text"])
+    reader = report(project, "reader.json")
+    assert reader["unjudged_examples"] == 21 and reader["examples"] + reader["without_right_passage"] == 21
+    assert reader["without_right_passage"] == 1
     metrics = project.metrics()
     assert {name for scores in metrics["retrieval"].values() for name in scores} == {"answer_recall@10"}
     assert metrics["queries"]["test"] == 6 and metrics["queries"]["answers_alone"] == 6

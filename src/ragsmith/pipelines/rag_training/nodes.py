@@ -64,9 +64,10 @@ def train(
     examples = reading_examples(train_queries, reader_run, passages, qrels, answers, params.passages)
     sources = list(zip(*(train_queries[name] for name in ("passage_id", "cut_start", "cut_end")), strict=True))
     unjudged = set(np.flatnonzero(train_queries["origin"].isin([ANSWERS, DISTANT])).tolist())
+    examples = with_right_passage(examples, sources, passages, params.cut_probability, params.seed, unjudged)
     run = train_reader(
         base=base_reader,
-        examples=with_right_passage(examples, sources, passages, params.cut_probability, params.seed, unjudged),
+        examples=[example for example in examples if example.right],
         dev=reading_examples(dev_queries, reader_run, passages, qrels, answers, params.passages),
         plan=ReaderPlan(
             reader=ReaderSettings(max_tokens=params.max_tokens, max_answer_tokens=params.max_answer_tokens),
@@ -77,7 +78,8 @@ def train(
         machine=compute.machine(),
         work=work,
     )
-    report = {**run.report, "unjudged_examples": len(unjudged)}
+    passed_over = sum(not example.right for example in examples)
+    report = {**run.report, "unjudged_examples": len(unjudged), "without_right_passage": passed_over}
     logger.info("reader: prior weight %s, dev %s", run.report["prior_weight"], run.report["prior"])
     return run.model, report, pd.read_json(run.log, lines=True)
 
