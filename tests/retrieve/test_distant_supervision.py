@@ -66,6 +66,10 @@ def test_what_is_judged_and_what_no_passage_holds_stays_as_it_is() -> None:
     rows, missed = supervised(judged("train", "p4", "d4"), alone("train", answers=("unicorn",)), alone("train", "?!"))
     assert rows == [[["p4"], ["d4"], "judged"], [[], [], "answers"], [[], [], "answers"]] and missed == 2
     assert supervised(judged("train", "p4", "d4"))[1] == 0
+    by_yes = "Is there who knew?", ("Yes", "no.")
+    passages = PASSAGES.assign(text="Yes, there is who knew, no?")
+    table, missed = supervise(pd.DataFrame([alone("train", *by_yes)], columns=COLUMNS), NONE_BY_HAND, passages)
+    assert table["passage_ids"].tolist() == [[]] and missed == 1
 
 
 def test_it_finds_what_a_loop_over_the_whole_ranking_finds() -> None:

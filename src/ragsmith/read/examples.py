@@ -7,7 +7,7 @@ import pandas as pd
 
 from ragsmith.read.extractive import ReadingPassage
 from ragsmith.read.training import ReadingExample
-from ragsmith.retrieve.has_answer import has_answer
+from ragsmith.retrieve.has_answer import found_by, has_answer
 from ragsmith.retrieve.passage_text import passage_inputs
 
 
@@ -107,6 +107,8 @@ def shuffled(
 ) -> ReadingExample:
     """The example with these passages in any order; where nobody judged them, those that hold an answer are right."""
     order = generator.permutation(len(shown))
-    held = (passage.passage_id for passage in shown if unjudged and has_answer(passage.text, example.answers))
+    held = (
+        passage.passage_id for passage in shown if unjudged and has_answer(passage.text, found_by(example.answers))
+    )
     found = frozenset(held) if unjudged else right
     return ReadingExample(example.question, tuple(shown[place] for place in order), example.answers, found)

@@ -6,7 +6,7 @@ import pandas as pd
 
 from ragsmith.collect.questions import ANSWERS, DISTANT, JUDGED
 from ragsmith.retrieve.bm25 import BM25Index
-from ragsmith.retrieve.has_answer import holds, joined_tokens, sought_tokens
+from ragsmith.retrieve.has_answer import found_by, holds, joined_tokens, sought_tokens
 from ragsmith.retrieve.passage_text import passage_inputs
 
 DEPTH = 100  # as in DPR
@@ -17,9 +17,10 @@ def supervise(
 ) -> tuple[pd.DataFrame, int]:
     """Give training questions with answers alone the passage that BM25 ranks first of those which hold an answer.
 
-    It is a guess: a short answer stands in passages that do not answer. So no test question gets one, and dev
-    questions do only where no dev question has a passage that somebody judged: a retriever could not be steered
-    otherwise. Documents that judged questions of dev and test are about are left to them.
+    It is a guess: a short answer stands in passages that do not answer, and by "yes" and "no" none is looked for. So
+    no test question gets one, and dev questions do only where no dev question has a passage that somebody judged: a
+    retriever could not be steered otherwise. Documents that judged questions of dev and test are about are left to
+    them.
 
     Args:
         questions: text, passage_ids, answers, document_ids, split, supervision; from `divide_questions`.
@@ -65,7 +66,7 @@ class _Search:
         self.tokens = cache(lambda row: joined_tokens(texts[row]))
 
     def first(self, question: str, answers: list[str]) -> str | None:
-        sought = sought_tokens(answers)
+        sought = sought_tokens(found_by(answers))
         _, found = self.index.search([question], self.depth)
         rows = (row for row in found[0].tolist() if row >= 0 and holds(self.tokens(row), sought))
         return next((self.index.passage_ids[row] for row in rows), None)

@@ -4,6 +4,8 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 
+JUDGEMENTS = frozenset({"yes", "no", "true", "false"})
+
 
 def has_answer(text: str, answers: Iterable[str]) -> bool:
     """Whether the tokens of an answer stand in the text one after another, upper and lower case alike.
@@ -19,6 +21,15 @@ def has_answer(text: str, answers: Iterable[str]) -> bool:
 def sought_tokens(answers: Iterable[str]) -> list[str]:
     """The joined tokens of each answer that has any."""
     return [sought for answer in answers if (sought := joined_tokens(answer)).strip()]
+
+
+def found_by(answers: Iterable[str]) -> list[str]:
+    """The answers that a passage can be found by: that it holds "no" says nothing about what it answers.
+
+    >>> found_by(["Yes.", "the Nile"])
+    ['the Nile']
+    """
+    return [answer for answer in answers if answer.strip(" .!").casefold() not in JUDGEMENTS]
 
 
 def joined_tokens(text: str) -> str:
