@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ragsmith.compute.device import Machine
+from ragsmith.learn.loop import PlainTask
 from ragsmith.retrieve.models import resolve_model
 
 # Scripts that tests run.
@@ -57,7 +58,7 @@ def mined() -> pd.DataFrame:
     return table
 
 
-class ToyTask:
+class ToyTask(PlainTask):
     """A small network with dropout that learns to double numbers; its score is minus the error."""
 
     metric = "score"

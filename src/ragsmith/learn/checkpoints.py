@@ -26,6 +26,7 @@ class TrainingState:
         stale: evaluations since then.
         finished: no step is left, or patience ran out.
         scores: dev score by step.
+        task: what the task keeps between steps (`Task.state`).
     """
 
     identity: str
@@ -35,6 +36,7 @@ class TrainingState:
     stale: int = 0
     finished: bool = False
     scores: dict[int, float] = field(default_factory=dict)
+    task: dict[str, Any] = field(default_factory=dict)
 
 
 class Checkpoints:

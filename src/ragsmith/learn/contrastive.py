@@ -9,6 +9,7 @@ import numpy as np
 
 from ragsmith.compute.ranks import gathered, rank, world
 from ragsmith.learn.embedding import TrainingEncoder, set_dropout, shortened
+from ragsmith.learn.loop import PlainTask
 from ragsmith.learn.losses import distillation, info_nce, margin_mse, mask_false_negatives, matryoshka
 from ragsmith.learn.ranking import ndcg, share_of_commonest
 from ragsmith.learn.training_data import Batch, BatchBuilder
@@ -82,7 +83,7 @@ class TokenBatch(NamedTuple):
     passages: list[list[int]]
 
 
-class ContrastiveTask:
+class ContrastiveTask(PlainTask):
     """The retriever as the loop trains it.
 
     Several processes (`compute.ranks`) share each batch: its texts are dealt out, the vectors gathered, and the loss

@@ -4,11 +4,11 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ragsmith.compute.device import Machine
 from ragsmith.compute.memory import KeptMemory, freed_memory_kept, is_out_of_memory
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+Schedule = Literal["cosine", "linear", "polynomial", "constant"]
+Optimizer = Literal["adamw", "adam"]
+
 
 @dataclass(frozen=True)
 class LoopSettings:
@@ -29,8 +32,11 @@ class LoopSettings:
 
     Attributes:
         epochs: passes over the data.
-        learning_rate: peak of the schedule (linear warm-up, then cosine to zero).
+        learning_rate: peak of the schedule, reached after a linear warm-up.
         warmup: share of all steps, 0 to 1.
+        schedule: how the rate falls to zero afterwards; `polynomial` is quadratic, `constant` stays.
+        accumulation: batches whose gradients make one step.
+        optimizer: `adam` is AdamW without decay.
         weight_decay: of AdamW, not applied to biases and norms.
         clip: largest norm of the gradient.
         evaluations: dev evaluations per epoch.
@@ -50,14 +56,25 @@ class LoopSettings:
     min_delta: float = 0.0
     checkpoint_seconds: float = 60.0
     seed: int = 0
+    schedule: Schedule = "cosine"
+    accumulation: int = 1
+    optimizer: Optimizer = "adamw"
 
 
 class Task(Protocol):
-    """What the loop trains. Batches depend on epoch and number alone, so that a resumed run sees the same ones."""
+    """What the loop trains. Batches depend on epoch and number alone, so that a resumed run sees the same ones.
+
+    Attributes:
+        module: whose parameters are trained, unless they are frozen.
+        metric: name of the dev score.
+        batches_per_epoch: batches that `loss` knows.
+        rate_factors: parts of the learning rate, by the beginning of a parameter's name; others have all of it.
+    """
 
     module: "torch.nn.Module"
     metric: str
     batches_per_epoch: int
+    rate_factors: Mapping[str, float]
 
     def identity(self) -> str:
         """Hash of the data, the base weights and all settings of the task."""
@@ -70,6 +87,25 @@ class Task(Protocol):
 
     def shrink(self) -> bool:
         """Need less memory from now on, for the same gradients; False when that cannot be."""
+
+    def state(self) -> dict[str, Any]:
+        """What the task keeps between steps beside the weights, as JSON; called when a checkpoint is written."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave; from nothing at the beginning."""
+
+
+class PlainTask:
+    """A task of one learning rate that keeps nothing between steps."""
+
+    rate_factors: Mapping[str, float] = {}
+
+    def state(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Nothing is kept."""
 
 
 @dataclass(frozen=True)
@@ -106,10 +142,11 @@ def fit(task: Task, settings: LoopSettings, machine: Machine, work: Path, label:
         FloatingPointError: the loss is not finite; the last checkpoint is kept.
         RuntimeError: out of memory, and the task cannot do with less.
     """
-    if task.batches_per_epoch < 1:
+    steps_per_epoch = task.batches_per_epoch // settings.accumulation
+    if steps_per_epoch < 1:
         raise ValueError(f"{label}: there is no whole batch to train on. Lower batch_size or add data.")
-    total = settings.epochs * task.batches_per_epoch
-    every = max(1, task.batches_per_epoch // settings.evaluations)
+    total = settings.epochs * steps_per_epoch
+    every = max(1, steps_per_epoch // settings.evaluations)
     identity = hash_json(
         {
             "task": task.identity(),
@@ -119,12 +156,13 @@ def fit(task: Task, settings: LoopSettings, machine: Machine, work: Path, label:
             "step": provenance.fingerprint if (provenance := current_provenance()) else None,
         }
     )
-    optimizer = make_optimizer(task.module, settings)
+    optimizer = make_optimizer(task.module, settings, task.rate_factors)
     checkpoints = Checkpoints(work, identity)
     first = rank() == 0
     if not first:
         wait_for_all()  # until the first has put in order what a killed run left
     state = checkpoints.resume(task.module, optimizer, owner=first)
+    task.restore(state.task)
     if first:
         wait_for_all()
         if state.step:
@@ -136,7 +174,7 @@ def fit(task: Task, settings: LoopSettings, machine: Machine, work: Path, label:
             note_score(task, state, settings, checkpoints, record, label)
         saved, kept = time.monotonic(), KeptMemory()
         while not state.finished:
-            epoch, number = divmod(state.step, task.batches_per_epoch)
+            epoch, number = divmod(state.step, steps_per_epoch)
             figures = train_step(task, optimizer, settings, machine, epoch, number, total)
             state.step += 1
             record("train", state.step, figures)
@@ -149,6 +187,7 @@ def fit(task: Task, settings: LoopSettings, machine: Machine, work: Path, label:
                 note_score(task, state, settings, checkpoints, record, label)
                 state.finished = at_end or state.stale >= settings.patience
             if first and (evaluated or time.monotonic() - saved > settings.checkpoint_seconds):
+                state.task = task.state()
                 checkpoints.save(task.module, optimizer, state)
                 saved = time.monotonic()
     return FitResult(state, checkpoints, work / "log.jsonl", work / "tensorboard")
@@ -163,26 +202,29 @@ def train_step(
     number: int,
     total: int,
 ) -> dict[str, float]:
-    """One optimizer step; returns its figures."""
+    """One optimizer step; returns its figures, the means over its batches."""
     import torch
 
-    step = epoch * task.batches_per_epoch + number
+    step = epoch * (task.batches_per_epoch // settings.accumulation) + number
     task.module.train()
-    rate = settings.learning_rate * schedule(step, total, settings.warmup)
+    rate = settings.learning_rate * schedule(step, total, settings.warmup, settings.schedule)
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["rate_factor"]
     while True:
         optimizer.zero_grad(set_to_none=True)
         # Dropout is a function of seed and step: nothing of the generator needs saving.
         machine.seed((settings.seed * 1_000_003 + step) * 1_009 + rank())
         try:
-            loss, figures = task.loss(epoch, number)
-            if not math.isfinite(loss.item()):
-                raise FloatingPointError(
-                    f"The loss is {loss.item()} at step {step}. Lower learning_rate, or set precision to fp32 in "
-                    "globals.yml. The last checkpoint is kept."
-                )
-            loss.backward()  # type: ignore[no-untyped-call]
+            batches = []
+            for part in range(settings.accumulation):
+                loss, figures = task.loss(epoch, number * settings.accumulation + part)
+                if not math.isfinite(loss.item()):
+                    raise FloatingPointError(
+                        f"The loss is {loss.item()} at step {step}. Lower learning_rate, or set precision to fp32 in "
+                        "globals.yml. The last checkpoint is kept."
+                    )
+                (loss / settings.accumulation).backward()  # type: ignore[no-untyped-call]
+                batches.append({"loss": loss.item(), **figures})
             break
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or not task.shrink():
@@ -190,7 +232,8 @@ def train_step(
     add_gradients(task.module)
     norm = torch.nn.utils.clip_grad_norm_(task.module.parameters(), settings.clip)
     optimizer.step()
-    return {"loss": loss.item(), "learning_rate": rate, "gradient_norm": float(norm), **figures}
+    means = {name: sum(batch[name] for batch in batches) / len(batches) for name in batches[0]}
+    return {"loss": means.pop("loss"), "learning_rate": rate, "gradient_norm": float(norm), **means}
 
 
 def note_score(
@@ -212,24 +255,46 @@ def note_score(
         state.stale += 1
 
 
-def schedule(step: int, total: int, warmup: float) -> float:
-    """Share of the peak learning rate at a step: linear warm-up, then a half cosine to zero."""
+def schedule(step: int, total: int, warmup: float, kind: Schedule = "cosine") -> float:
+    """Share of the peak learning rate at a step: linear warm-up, then down to zero as `kind` says.
+
+    >>> [schedule(step, 5, 0.2, "linear") for step in range(5)]
+    [1.0, 1.0, 0.75, 0.5, 0.25]
+    """
     rising = max(1, round(total * warmup))
     if step < rising:
         return (step + 1) / rising
-    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, total - rising)))
+    done = (step - rising) / max(1, total - rising)
+    falls = {"cosine": 0.5 * (1 + math.cos(math.pi * done)), "linear": 1 - done, "polynomial": (1 - done) ** 2}
+    return falls.get(kind, 1.0)
 
 
-def make_optimizer(module: "torch.nn.Module", settings: LoopSettings) -> "torch.optim.Optimizer":
-    """AdamW (Loshchilov and Hutter 2019), in one pass over the weights; vectors (biases, norms) are not decayed."""
+def make_optimizer(
+    module: "torch.nn.Module", settings: LoopSettings, factors: Mapping[str, float] | None = None
+) -> "torch.optim.Optimizer":
+    """AdamW (Loshchilov and Hutter 2019), in one pass over the weights; vectors (biases, norms) are not decayed.
+
+    Args:
+        module: its parameters that are not frozen are trained.
+        settings: learning rate and decay.
+        factors: see `Task.rate_factors`.
+    """
     import torch
 
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+    groups: dict[tuple[float, bool], list[torch.nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            factor = next((value for start, value in (factors or {}).items() if name.startswith(start)), 1.0)
+            groups.setdefault((factor, parameter.ndim > 1), []).append(parameter)
+    decay = settings.weight_decay if settings.optimizer == "adamw" else 0.0
+    return torch.optim.AdamW(
+        [
+            {"params": parameters, "weight_decay": decay * decayed, "rate_factor": factor}
+            for (factor, decayed), parameters in groups.items()
+        ],
+        lr=settings.learning_rate,
+        fused=True,
+    )
 
 
 def _unrecorded(kind: str, at: int, figures: dict[str, float]) -> None:

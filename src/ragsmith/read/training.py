@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ragsmith.learn.loop import PlainTask
 from ragsmith.read.extractive import EncodedPair, ExtractiveReader, ReadingPassage, Span
 from ragsmith.store import hash_json
 
@@ -30,7 +31,7 @@ class ReadingExample:
     right: frozenset[str]
 
 
-class ReaderTask:
+class ReaderTask(PlainTask):
     """The reader as the loop trains it.
 
     Args:

@@ -72,6 +72,11 @@ class DenseIndex:
         return cls(meta["passage_ids"], vectors)
 
 
+def index_model(folder: Path) -> str:
+    """Content hash of the model that made a saved index."""
+    return str(json.loads((folder / "index.json").read_text("utf-8"))["model"])
+
+
 def run_table(query_ids: Sequence[str], passages: list[list[str]], scores: list[list[float]]) -> pd.DataFrame:
     """Ranked lists as one run: query_id, passage_id, score, rank (1 is best)."""
     return pd.DataFrame(

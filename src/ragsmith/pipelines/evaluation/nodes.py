@@ -79,7 +79,7 @@ def read_answers(
     passages: pd.DataFrame,
     runs: pd.DataFrame,
     oracle_run: pd.DataFrame,
-    reader_run: pd.DataFrame,
+    dev_run: pd.DataFrame,
     search_choice: dict[str, Any],
     params: EvaluationParams,
     compute: ComputeParams,
@@ -102,7 +102,7 @@ def read_answers(
         model, Asked(test, passages, qrels, answers), conditions, params.passages, params.reader_ks
     )
     # A threshold for giving no answer is chosen on dev, like every choice.
-    of_dev = read_conditions(model, Asked(dev, passages, qrels, answers), {"dev": reader_run}, params.passages)
+    of_dev = read_conditions(model, Asked(dev, passages, qrels, answers), {"dev": dev_run}, params.passages)
     predictions = pd.concat([answered.predictions, of_dev.predictions], ignore_index=True)
     return predictions, answered.sweep, answered.posteriors
 

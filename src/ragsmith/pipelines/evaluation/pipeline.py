@@ -34,8 +34,8 @@ def create_pipeline() -> Pipeline:
                 [
                     "base_encoder",
                     "base_index",
-                    "retriever",
-                    "index",
+                    "rag_retriever",
+                    "rag_index",
                     "base_reranker",
                     "queries",
                     "qrels",
@@ -58,7 +58,7 @@ def create_pipeline() -> Pipeline:
                     "passages",
                     "runs",
                     "oracle_run",
-                    "reader_run",
+                    "dev_run",
                     "search_choice",
                     *PARAMS,
                 ],
@@ -67,7 +67,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 probe_forgetting,
-                ["base_encoder", "retriever", "probe_folder", *PARAMS],
+                ["base_encoder", "rag_retriever", "probe_folder", *PARAMS],
                 "forgetting",
                 name="probe_forgetting",
             ),
@@ -80,7 +80,7 @@ def create_pipeline() -> Pipeline:
             Node(
                 score,
                 [
-                    "retriever",
+                    "rag_retriever",
                     "reader",
                     "queries",
                     "qrels",

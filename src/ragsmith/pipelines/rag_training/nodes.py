@@ -28,20 +28,84 @@ def retrieve_for_reader(
     compute: ComputeParams,
 ) -> pd.DataFrame:
     """What the tuned retriever finds for the questions that the reader trains on and is steered by."""
-    from ragsmith.learn.training_data import chosen_queries
-    from ragsmith.retrieve.encoder import Encoder
-    from ragsmith.retrieve.index import DenseIndex
-    from ragsmith.retrieve.search import Searcher
-
-    train = chosen_queries(queries, params.train_on, params.enough_examples)
-    train = train.sample(min(params.max_questions, len(train)), random_state=params.seed)
-    wanted = pd.concat([train, queries[queries["split"] == "dev"]])
-    encoder = Encoder.load(retriever, compute.machine(), batch_tokens=compute.batch_tokens)
-    searcher = Searcher(encoder, DenseIndex.load(index), passages)
-    return searcher.run(wanted["query_id"].tolist(), wanted["text"].tolist(), params.passages, search_choice["mode"])
+    wanted = pd.concat([training_questions(queries, params), queries[queries["split"] == "dev"]])
+    return search(retriever, index, wanted, passages, search_choice, params, compute)
 
 
 def train(
+    base_reader: Path,
+    base_encoder: Path,
+    base_index: Path,
+    retriever: Path,
+    index: Path,
+    queries: pd.DataFrame,
+    qrels: pd.DataFrame,
+    answers: pd.DataFrame,
+    passages: pd.DataFrame,
+    reader_run: pd.DataFrame,
+    search_choice: dict[str, Any],
+    params: RagTrainingParams,
+    compute: ComputeParams,
+    work: Path,
+) -> tuple[Path, Path, Path, dict[str, Any], pd.DataFrame]:
+    """Train what the mode says; dev questions steer it. Retriever and index are those that the reader belongs to."""
+    if params.mode == "fine_tune" and params.reader == "extractive":
+        model, report, log = train_extractive(
+            base_reader, queries, qrels, answers, passages, reader_run, params, compute, work
+        )
+        return model, retriever, index, report, log
+    from ragsmith.learn.loop import LoopSettings
+    from ragsmith.learn.lora import LoraSettings
+    from ragsmith.read.joint_settings import JointSettings
+    from ragsmith.read.knowledge_base import KnowledgeBase
+    from ragsmith.read.live_index import RefreshSettings
+    from ragsmith.read.new_reader import new_reader
+    from ragsmith.read.questions import joint_questions
+    from ragsmith.read.scratch import random_retriever
+    from ragsmith.read.train_jointly import JointPlan, train_jointly
+
+    machine = compute.machine()
+    values = params.model_dump()
+    targets = params.lora.targets
+    reader = new_reader(
+        base_reader,
+        params.reader,
+        values,
+        LoraSettings(params.lora.rank, params.lora.alpha, targets if isinstance(targets, str) else tuple(targets)),
+        machine,
+        params.seed if params.random_weights else None,
+    )
+    base = KnowledgeBase(retriever, index, passages)
+    if params.mode == "from_scratch":
+        base = KnowledgeBase(base_encoder, base_index, passages)
+        if params.random_weights:
+            base = random_retriever(base, machine, compute.batch_tokens, params.seed, work / "random")
+    settings = {
+        **{name: values[name] for name in JointSettings.__dataclass_fields__ if name in values},
+        "train_reader": params.mode != "retriever_only",
+        "train_retriever": params.mode != "fine_tune",
+        "objective": params.taught(),
+        "search": search_choice["mode"] if params.search == "auto" else params.search,
+    }
+    plan = JointPlan(
+        JointSettings(**settings),
+        RefreshSettings(**values["refresh"]),
+        LoopSettings(**{name: values[name] for name in LoopSettings.__dataclass_fields__ if name in values}),
+        params.prior_weights,
+    )
+    run = train_jointly(
+        reader,
+        base,
+        joint_questions(training_questions(queries, params), qrels, answers),
+        joint_questions(queries[queries["split"] == "dev"], qrels, answers),
+        plan,
+        machine,
+        work,
+    )
+    return run.reader, run.retriever, run.index, run.report, pd.read_json(run.log, lines=True)
+
+
+def train_extractive(
     base_reader: Path,
     queries: pd.DataFrame,
     qrels: pd.DataFrame,
@@ -52,7 +116,7 @@ def train(
     compute: ComputeParams,
     work: Path,
 ) -> tuple[Path, dict[str, Any], pd.DataFrame]:
-    """Train the reader on what was retrieved for training questions; dev questions steer it."""
+    """The extractive reader alone, on passages that are found once."""
     from ragsmith.collect.questions import ANSWERS, DISTANT
     from ragsmith.learn.loop import LoopSettings
     from ragsmith.read.examples import reading_examples, with_right_passage
@@ -82,6 +146,47 @@ def train(
     report = {**run.report, "unjudged_examples": len(unjudged), "without_right_passage": passed_over}
     logger.info("reader: prior weight %s, dev %s", run.report["prior_weight"], run.report["prior"])
     return run.model, report, pd.read_json(run.log, lines=True)
+
+
+def retrieve_dev(
+    retriever: Path,
+    index: Path,
+    queries: pd.DataFrame,
+    passages: pd.DataFrame,
+    search_choice: dict[str, Any],
+    params: RagTrainingParams,
+    compute: ComputeParams,
+) -> pd.DataFrame:
+    """What the retriever that ships finds for the dev questions: thresholds are chosen on the answers to them."""
+    return search(retriever, index, queries[queries["split"] == "dev"], passages, search_choice, params, compute)
+
+
+def search(
+    retriever: Path,
+    index: Path,
+    queries: pd.DataFrame,
+    passages: pd.DataFrame,
+    search_choice: dict[str, Any],
+    params: RagTrainingParams,
+    compute: ComputeParams,
+) -> pd.DataFrame:
+    """The passages that are read for these queries, as a run with cosines."""
+    from ragsmith.retrieve.encoder import Encoder
+    from ragsmith.retrieve.index import DenseIndex
+    from ragsmith.retrieve.search import Searcher
+
+    encoder = Encoder.load(retriever, compute.machine(), batch_tokens=compute.batch_tokens)
+    searcher = Searcher(encoder, DenseIndex.load(index), passages)
+    mode = search_choice["mode"]
+    return searcher.run(queries["query_id"].tolist(), queries["text"].tolist(), params.passages, mode)
+
+
+def training_questions(queries: pd.DataFrame, params: RagTrainingParams) -> pd.DataFrame:
+    """The questions that are trained on."""
+    from ragsmith.learn.training_data import chosen_queries
+
+    chosen = chosen_queries(queries, params.train_on, params.enough_examples)
+    return chosen.sample(min(params.max_questions, len(chosen)), random_state=params.seed)
 
 
 def plot_training(reader_log: pd.DataFrame) -> Figure:

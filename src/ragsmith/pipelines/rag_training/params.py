@@ -1,15 +1,83 @@
 """Parameters of rag_training."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from ragsmith.pipelines.params import Params
 
+# What others call the modes: RAG_from_scratch in its README and in its code, rag-end2end-retriever in its option.
+MODE_ALIASES = {
+    "joint_train": "fine_tune",
+    "joint_train_from_scratch": "from_scratch",
+    "scratch": "from_scratch",
+    "retriever": "retriever_only",
+    "e2e": "end2end",
+}
+FUSED = {"fid", "causal"}
+
+
+def own_mode(name: Any) -> Any:
+    """A mode under our name."""
+    return MODE_ALIASES.get(name, name) if isinstance(name, str) else name
+
+
+class RefreshParams(Params):
+    """When the knowledge base is encoded again in training; see `RefreshSettings` in `ragsmith.read`."""
+
+    every: int = Field(0, ge=0, description="steps between refreshes; 0 for none by steps")
+    overlap: float = Field(0.9, ge=0, le=1, description="refresh when the live top ten share less with the index's")
+    probe_every: int = Field(25, ge=1, description="steps between probes of that overlap")
+    probe_queries: int = Field(256, ge=1, description="training questions in the probe")
+    budget: float = Field(0.1, ge=0, description="largest share of the computation that refreshes may have")
+    background: bool = Field(False, description="in a process of its own, while training goes on")
+    lag: int = Field(20, ge=1, description="steps after which a refresh in the background is taken up")
+
+
+class ReaderLoraParams(Params):
+    """Low-rank adapters on a generative reader; see `LoraSettings` in `ragsmith.learn`."""
+
+    rank: int = Field(0, ge=0, description="0 trains all weights")
+    alpha: int = Field(32, ge=1, description="the adapters count alpha / rank")
+    targets: str | list[str] = Field("all-linear", description="layers that get one")
+
 
 class RagTrainingParams(Params):
-    """The extractive reader; see `ReaderSettings` in `ragsmith.read` and `LoopSettings` in `ragsmith.learn`."""
+    """Reader and retriever; see `JointSettings`, `RefreshSettings` and the readers in `ragsmith.read`."""
 
+    mode: Annotated[Literal["fine_tune", "end2end", "from_scratch", "retriever_only"], BeforeValidator(own_mode)] = (
+        Field(
+            "fine_tune",
+            description="fine_tune: the reader, on what the tuned retriever finds; end2end: reader and retriever; "
+            "from_scratch: both, from the untuned models; retriever_only: the retriever",
+        )
+    )
+    reader: Literal["extractive", "rag_token", "rag_sequence", "fid", "causal"] = Field(
+        "extractive", description="how passages become an answer; all but extractive write it, with models.reader"
+    )
+    objective: Literal["auto", "none", "marginal", "emdr2", "pdist"] = Field(
+        "auto", description="what the reader teaches the retriever; auto: marginal, or emdr2 for fid and causal"
+    )
+    objective_weight: float = Field(1.0, gt=0, description="of emdr2 and pdist beside the reader's loss")
+    contrastive_weight: float = Field(0.5, ge=0, description="of the loss on passages known to be right")
+    temperature: float = Field(0.05, gt=0, description="cosines are divided by it before the softmax over passages")
+    teacher_temperature: float = Field(1.0, gt=0, description="of what pdist teaches")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="of readers that write their answer")
+    search: Literal["auto", "dense", "bm25", "hybrid"] = Field(
+        "auto", description="how passages are found in training; auto: as retriever_training chose"
+    )
+    right_passage: bool = Field(
+        True, description="in training, a known right passage takes the last place if none was found"
+    )
+    retriever_rate: float = Field(0.2, gt=0, description="the retriever's share of the learning rate")
+    retriever_after: int = Field(0, ge=0, description="steps before the retriever moves")
+    random_weights: bool = Field(False, description="from_scratch: begin with untrained weights of the same shape")
+    refresh: RefreshParams = Field(default_factory=RefreshParams)
+    lora: ReaderLoraParams = Field(default_factory=ReaderLoraParams)
+    template: str = Field(
+        "question: {question} context: {passage}", description="question and passage as one text; not for extractive"
+    )
+    num_beams: int = Field(1, ge=1, description="of readers that write their answer; 1 is greedy")
     passages: int = Field(5, ge=1, le=100, description="retrieved passages that are read per question")
     train_on: Literal["auto", "examples", "structural", "all"] = Field(
         "auto", description="which queries; auto: the examples alone when there are enough, else all"
@@ -17,20 +85,55 @@ class RagTrainingParams(Params):
     enough_examples: int = Field(500, ge=1, description="so many example questions are enough")
     max_questions: int = Field(1000, ge=1, description="training questions, drawn at random when there are more")
     cut_probability: float = Field(
-        0.5, ge=0, le=1, description="how often the question's source is cut from its passage"
+        0.5, ge=0, le=1, description="extractive fine_tune: how often the question's source is cut from its passage"
     )
     epochs: int = Field(1, ge=1, description="passes over the training questions")
     batch_size: int = Field(8, ge=1, description="questions in a batch")
     learning_rate: float = Field(5e-5, gt=0, le=1, description="peak, after warm-up")
-    max_tokens: int = Field(160, ge=16, description="of question and passage together")
-    max_answer_tokens: int = Field(24, ge=1, description="longest span")
+    max_tokens: int = Field(160, ge=16, description="of question and passage together; causal: of the whole prompt")
+    max_answer_tokens: int = Field(24, ge=1, description="longest answer")
     prior_weights: list[float] = Field(
         [0.0, 5.0, 10.0, 20.0, 40.0, 80.0], min_length=1, description="weights of the retrieval score tried on dev"
     )
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the learning rate rises")
+    schedule: Literal["cosine", "linear", "polynomial", "constant"] = Field(
+        "cosine", description="how the learning rate falls to zero afterwards"
+    )
+    accumulation: int = Field(1, ge=1, description="batches whose gradients make one step")
+    optimizer: Literal["adamw", "adam"] = Field("adamw", description="adam: AdamW without decay")
     weight_decay: float = Field(0.01, ge=0, description="of AdamW")
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     evaluations: int = Field(2, ge=1, description="dev evaluations per epoch")
     patience: int = Field(3, ge=1, description="evaluations without a gain after which training stops")
     checkpoint_seconds: float = Field(60, gt=0, description="at most so much work is lost when the process dies")
     seed: int = Field(0, ge=0, description="order and draws")
+
+    @model_validator(mode="after")
+    def fits_together(self) -> "RagTrainingParams":
+        """Refuse what would be without effect, or without a teacher."""
+        if self.reader in FUSED and self.objective == "marginal" and self.mode != "fine_tune":
+            raise ValueError(
+                f"objective is marginal and reader is {self.reader}, which sees all passages at once: the retriever "
+                "would learn nothing. Set objective to emdr2 or pdist."
+            )
+        if self.reader == "extractive" and self.label_smoothing:
+            raise ValueError("label_smoothing is for readers that write their answer; reader is extractive.")
+        if self.reader == "extractive" and self.lora.rank:
+            raise ValueError("lora.rank is for readers that write their answer; reader is extractive.")
+        if self.random_weights and self.mode != "from_scratch":
+            raise ValueError(f"random_weights is for mode from_scratch; mode is {self.mode}.")
+        if self.mode == "retriever_only" and self.objective == "none" and not self.contrastive_weight:
+            raise ValueError("Nothing teaches the retriever: set objective, or contrastive_weight above 0.")
+        if self.template.count("{question}") != 1 or self.template.count("{passage}") != 1:
+            raise ValueError("template must hold {question} and {passage} once each.")
+        return self
+
+    def taught(self) -> Literal["none", "marginal", "emdr2", "pdist"]:
+        """The objective that `auto` means."""
+        if self.mode == "fine_tune":
+            return "none"
+        if self.objective != "auto":
+            return self.objective
+        if self.mode == "retriever_only":
+            return "none"  # an untrained reader teaches nothing
+        return "emdr2" if self.reader in FUSED else "marginal"

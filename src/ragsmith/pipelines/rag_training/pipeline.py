@@ -2,11 +2,11 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from ragsmith.pipelines.rag_training.nodes import plot_training, retrieve_for_reader, train
+from ragsmith.pipelines.rag_training.nodes import plot_training, retrieve_dev, retrieve_for_reader, train
 
 
 def create_pipeline() -> Pipeline:
-    """Tuned retriever → passages for training questions → reader."""
+    """Tuned retriever → passages for training questions → reader, and the retriever and index that belong to it."""
     params = ["params:rag_training", "params:compute"]
     return Pipeline(
         [
@@ -18,9 +18,29 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 train,
-                ["base_reader", "queries", "qrels", "answers", "passages", "reader_run", *params, "reader_work"],
-                ["reader", "reader_report", "reader_log"],
+                [
+                    "base_reader",
+                    "base_encoder",
+                    "base_index",
+                    "retriever",
+                    "index",
+                    "queries",
+                    "qrels",
+                    "answers",
+                    "passages",
+                    "reader_run",
+                    "search_choice",
+                    *params,
+                    "reader_work",
+                ],
+                ["reader", "rag_retriever", "rag_index", "reader_report", "reader_log"],
                 name="train_reader",
+            ),
+            Node(
+                retrieve_dev,
+                ["rag_retriever", "rag_index", "queries", "passages", "search_choice", *params],
+                "dev_run",
+                name="retrieve_dev",
             ),
             Node(plot_training, "reader_log", "reader_plot", name="plot_reader_training"),
         ],

@@ -12,6 +12,8 @@ ALIASES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "query_max_length": ("max_query_tokens", lambda value: value),
     "passage_max_len": ("max_passage_tokens", lambda value: value),
     "passage_max_length": ("max_passage_tokens", lambda value: value),
+    "lr_scheduler_type": ("schedule", lambda value: value),
+    "gradient_accumulation_steps": ("accumulation", lambda value: value),
     "warmup_ratio": ("warmup", lambda value: value),
     "max_grad_norm": ("clip", lambda value: value),
     "use_inbatch_neg": ("in_batch_negatives", lambda value: value),
@@ -48,7 +50,6 @@ ELSEWHERE = {
     "sub_batch_size": "set micro_tokens: tokens, and not texts, take memory",
     "fix_position_embedding": "set lora.rank: adapters leave the embeddings as they are",
     "same_dataset_within_batch": "give each data set a stage of its own: stages",
-    "lr_scheduler_type": "the schedule is a linear warm-up and a half cosine",
 }
 
 

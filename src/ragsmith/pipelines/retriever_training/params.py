@@ -75,6 +75,11 @@ class RetrieverTrainingParams(Params):
     max_passage_tokens: int = Field(128, ge=8, description="longer passages are cut in training")
     dropout: float | None = Field(0.0, ge=0, lt=1, description="share of activations dropped; null: the model's own")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the learning rate rises")
+    schedule: Literal["cosine", "linear", "polynomial", "constant"] = Field(
+        "cosine", description="how the learning rate falls to zero afterwards"
+    )
+    accumulation: int = Field(1, ge=1, description="batches whose gradients make one step")
+    optimizer: Literal["adamw", "adam"] = Field("adamw", description="adam: AdamW without decay")
     weight_decay: float = Field(0.01, ge=0, description="of AdamW")
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     evaluations: int = Field(2, ge=1, description="dev evaluations per epoch")

@@ -12,8 +12,8 @@ def create_pipeline() -> Pipeline:
             Node(
                 make_bundle,
                 [
-                    "retriever",
-                    "index",
+                    "rag_retriever",
+                    "rag_index",
                     "reader",
                     "passages",
                     "search_choice",

@@ -1,0 +1,354 @@
+"""Training reader and retriever together, on what the retriever finds."""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ragsmith.learn.embedding import TrainingEncoder, set_dropout, shortened
+from ragsmith.learn.ranking import share_of_commonest
+from ragsmith.read.evidence import Evidence
+from ragsmith.read.extractive import ExtractiveReader, ReadingPassage
+from ragsmith.read.generative import GenerativeReader
+from ragsmith.read.joint_settings import JointQuestion, JointSettings
+from ragsmith.read.live_index import LiveIndex, weights_of
+from ragsmith.read.objectives import Objective, contrastive, emdr2, log_prior, pdist
+from ragsmith.read.span_evidence import span_evidence
+from ragsmith.read.training import ReadingExample, exact_share
+from ragsmith.store import hash_json
+
+if TYPE_CHECKING:
+    import torch
+
+logger = logging.getLogger(__name__)
+
+# Where more than this share of dev questions gets the very same passages, the retriever answers everything alike.
+COLLAPSED = 0.5
+UNLIKELY = -1e8  # below it, a likelihood says that the passage does not hold the answer
+
+
+class JointTask:
+    """Reader and retriever as the loop trains them (RAG, Lewis et al. 2020; end to end, Siriwardhana et al. 2023).
+
+    Passages are found with the index's vectors, which may lag behind, and scored with vectors made now: the gradient
+    reaches the encoder through question and passages.
+
+    Args:
+        reader: trained in place, unless frozen.
+        index: the live knowledge base; its encoder is trained in place, unless frozen.
+        train, dev: questions; dev questions are judged by exact match.
+        settings: see `JointSettings`.
+        base_hash: content hash of the models, the index and the passages before training.
+    Raises:
+        ValueError: nothing is trained, or no objective would teach a retriever that is to be trained.
+    """
+
+    def __init__(
+        self,
+        reader: ExtractiveReader | GenerativeReader,
+        index: LiveIndex,
+        train: Sequence[JointQuestion],
+        dev: Sequence[JointQuestion],
+        settings: JointSettings,
+        base_hash: str,
+    ) -> None:
+        import torch
+
+        if not settings.train_reader and not settings.train_retriever:
+            raise ValueError("Neither reader nor retriever is to be trained.")
+        if settings.train_retriever and settings.objective == "none" and not settings.contrastive_weight:
+            raise ValueError(
+                "The retriever is to be trained, but nothing teaches it: set objective to marginal, emdr2 or pdist, "
+                "or contrastive_weight above 0."
+            )
+        fused = isinstance(reader, GenerativeReader) and reader.settings.kind in {"fid", "causal"}
+        if settings.train_retriever and settings.objective == "marginal" and fused:
+            raise ValueError(
+                "A reader that sees all passages at once does not depend on the retriever's shares, so marginal "
+                "teaches nothing. Set objective to emdr2 (the same marginal, with the reader as a teacher) or pdist."
+            )
+        self.reader = reader
+        # A reader that has no part in the training says nothing about it.
+        self.metric = "em" if settings.train_reader or settings.objective != "none" else "recall"
+        self.index = index
+        self.encoder = index.encoder
+        self.module: torch.nn.Module = torch.nn.ModuleDict({"retriever": self.encoder.model, "reader": reader.model})
+        self.encoder.model.requires_grad_(settings.train_retriever)
+        reader.model.requires_grad_(settings.train_reader)
+        set_dropout(self.module, settings.dropout)
+        self.rate_factors: Mapping[str, float] = (
+            {"retriever.": settings.retriever_rate} if settings.train_reader else {}
+        )
+        self.train = list(train)
+        self.dev = list(dev)
+        self.settings = settings
+        self.base_hash = base_hash
+        self.batches_per_epoch = len(self.train) // settings.batch_size
+        self.vectors = TrainingEncoder(self.encoder, settings.micro_tokens, int(settings.activation_gib * 2**30))
+        self.done = 0  # steps: the weights are those after so many
+        drawn = np.random.default_rng([settings.seed, 1]).permutation(len(self.train))[: index.settings.probe_queries]
+        self.probe = [self.train[place].text for place in drawn]
+        self._sizes = (weights_of(self.encoder.model), weights_of(reader.model))
+
+    def identity(self) -> str:
+        """Hash of all that decides the outcome."""
+        sets = [
+            [[q.query_id, q.text, list(q.answers), sorted(q.right)] for q in questions]
+            for questions in (self.train, self.dev)
+        ]
+        settings = [asdict(self.settings), asdict(self.index.settings), asdict(self.reader.settings)]
+        return hash_json([self.base_hash, sets, settings])
+
+    # --- a batch ---
+
+    def loss(self, epoch: int, number: int) -> "tuple[torch.Tensor, dict[str, float]]":
+        """Mean loss over the questions of a batch.
+
+        Figures: the parts of the loss, the share of questions whose answer can be read, the entropy of the prior as a
+        share of the largest (0: all on one passage), the index version and its age in steps.
+        """
+        settings = self.settings
+        step = epoch * (self.batches_per_epoch // settings.accumulation) + number // settings.accumulation
+        self.done = step + 1
+        for part, trained in (("retriever", settings.train_retriever), ("reader", settings.train_reader)):
+            if not trained:  # what is frozen has no dropout either
+                self.module.get_submodule(part).eval()
+        if settings.train_retriever:
+            self.index.before_step(step, self.probe)
+        order = np.random.default_rng([settings.seed, 0, epoch]).permutation(len(self.train))
+        chosen = [self.train[place] for place in order[number * settings.batch_size :][: settings.batch_size]]
+        found = [
+            self._with_right(question, [row for row, _ in some])
+            for question, some in zip(chosen, self.retrieve(chosen), strict=True)
+        ]
+        return self._loss(chosen, found, np.random.default_rng([settings.seed, 2, epoch, number]), step)
+
+    def _loss(
+        self, chosen: Sequence[JointQuestion], found: list[list[int]], draws: np.random.Generator, step: int
+    ) -> "tuple[torch.Tensor, dict[str, float]]":
+        settings = self.settings
+        rows = sorted({row for some in found for row in some})
+        scores, present, every = self._scores(chosen, found, rows, step)
+        prior = log_prior(scores, present)
+        taught = settings.objective if settings.train_retriever and step >= settings.retriever_after else "none"
+        evidence, readable = self._evidence(
+            chosen, found, prior if taught == "marginal" else prior.detach(), present, taught, draws
+        )
+        # A passage that does not hold the answer has no likelihood; where none holds it, the reader teaches nothing.
+        likely = evidence.log_likelihood.clamp_min(UNLIKELY)
+        parts = {}
+        if settings.train_reader or taught == "marginal":
+            parts["reader_loss"] = evidence.nll
+        if taught == "emdr2":
+            parts["retriever_loss"] = settings.objective_weight * emdr2(prior, likely)
+        elif taught == "pdist":
+            parts["retriever_loss"] = settings.objective_weight * pdist(
+                prior, likely, present, settings.teacher_temperature
+            )
+        count = readable.sum().clamp(min=1)
+        means = {name: values.masked_fill(~readable, 0.0).sum() / count for name, values in parts.items()}
+        if settings.contrastive_weight and settings.train_retriever:
+            right = self._right(chosen, rows).to(every.device)
+            judged = right.any(dim=1)
+            apart = contrastive(every, right).sum() / judged.sum().clamp(min=1)
+            means["contrastive_loss"] = settings.contrastive_weight * apart
+        loss = scores.sum() * 0 + sum(means.values())
+        self._count(chosen, rows, found)
+        widest = max(2, prior.shape[1])
+        shares = prior.detach().exp()
+        entropy = -(shares * prior.detach().clamp_min(-1e4)).sum(dim=1).mean() / math.log(widest)
+        figures = {name: value.item() for name, value in means.items()}
+        return loss, {
+            **figures,
+            "readable": float(readable.float().mean()),
+            "prior_entropy": float(entropy),
+            "index_version": float(self.index.version),
+            "index_age": float(step - self.index.at_step),
+            "index_overlap": self.index.overlap,
+        }
+
+    def retrieve(self, questions: Sequence[JointQuestion]) -> list[list[tuple[int, float]]]:
+        """What is read for each question: rows of the index and cosines, best first, at least one each."""
+        run = self.index.search(
+            [question.query_id for question in questions],
+            [question.text for question in questions],
+            self.settings.passages,
+            self.settings.search,
+        )
+        found: dict[str, list[tuple[int, float]]] = {}
+        for row in run.itertuples(index=False):
+            found.setdefault(row.query_id, []).append((self.index.row_of[row.passage_id], float(row.cosine)))
+        # BM25 alone may find nothing: the first passage is as good as any other then.
+        return [found.get(question.query_id, [(0, 0.0)]) for question in questions]
+
+    def _with_right(self, question: JointQuestion, rows: list[int]) -> list[int]:
+        known = sorted(self.index.row_of[passage_id] for passage_id in question.right)
+        if not self.settings.right_passage or not known or set(known) & set(rows):
+            return rows
+        return [*rows[: self.settings.passages - 1], known[0]]
+
+    def _scores(
+        self, chosen: Sequence[JointQuestion], found: list[list[int]], rows: list[int], step: int
+    ) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
+        """Scores of questions and what was found for them, where there is a passage, and scores with all passages.
+
+        Returns:
+            Shapes (questions, most passages), the same, and (questions, distinct passages of the batch).
+        """
+        import torch
+
+        device = self.encoder.machine.device
+        moving = self.settings.train_retriever and step >= self.settings.retriever_after
+        queries = [question.text for question in chosen]
+        passages = [self.index.texts[row] for row in rows]
+        self._tokens = [
+            [shortened(ids, self.settings.max_query_tokens) for ids in self.encoder.token_ids(queries, "query")],
+            [shortened(ids, self.settings.max_passage_tokens) for ids in self.encoder.token_ids(passages, "passage")],
+        ]
+        if moving:
+            again = self.vectors.must_recompute([len(ids) for some in self._tokens for ids in some])
+            weights = self.encoder.weights()
+            of_queries = self.vectors.embed(self._tokens[0], "query", again, weights)
+            of_passages = self.vectors.embed(self._tokens[1], "passage", again, weights)
+        else:
+            of_queries = torch.from_numpy(self.encoder.encode(queries, "query")).to(device)
+            of_passages = torch.from_numpy(np.ascontiguousarray(self.index.vectors[rows])).to(device)
+        every = of_queries @ of_passages.T / self.settings.temperature
+        place = {row: number for number, row in enumerate(rows)}
+        width = max(len(some) for some in found)
+        columns = torch.zeros(len(found), width, dtype=torch.long)
+        present = torch.zeros(len(found), width, dtype=torch.bool)
+        for number, some in enumerate(found):
+            columns[number, : len(some)] = torch.tensor([place[row] for row in some])
+            present[number, : len(some)] = True
+        return every.gather(1, columns.to(device)), present.to(device), every
+
+    def _right(self, chosen: Sequence[JointQuestion], rows: list[int]) -> "torch.Tensor":
+        import torch
+
+        ids = [self.index.passage_ids[row] for row in rows]
+        return torch.tensor([[passage_id in question.right for passage_id in ids] for question in chosen])
+
+    def _evidence(
+        self,
+        chosen: Sequence[JointQuestion],
+        found: list[list[int]],
+        prior: "torch.Tensor",
+        present: "torch.Tensor",
+        taught: Objective,
+        draws: np.random.Generator,
+    ) -> "tuple[Evidence, torch.Tensor]":
+        import torch
+
+        if not self.settings.train_reader and taught == "none":  # the passages known to be right teach alone
+            nothing = torch.zeros_like(prior)
+            return Evidence(nothing[:, 0], nothing), torch.ones(len(prior), dtype=torch.bool, device=prior.device)
+        examples = self.examples(chosen, [[(row, 0.0) for row in some] for some in found])  # `prior` has the scores
+        learning = torch.enable_grad() if self.settings.train_reader or taught == "marginal" else torch.no_grad()
+        with learning:
+            if isinstance(self.reader, ExtractiveReader):
+                return span_evidence(self.reader, examples, prior)
+            # One of the accepted answers, another each time.
+            targets = self.reader.targets([q.answers[draws.integers(len(q.answers))] for q in chosen])
+            evidence = self.reader.evidence(
+                [question.text for question in chosen],
+                [example.passages for example in examples],
+                targets,
+                prior,
+                present,
+                likelihood=taught in {"emdr2", "pdist"} or taught == "marginal",
+                smoothing=self.settings.label_smoothing,
+            )
+        return evidence, torch.ones(len(prior), dtype=torch.bool, device=prior.device)
+
+    def examples(
+        self, questions: Sequence[JointQuestion], found: Sequence[Sequence[tuple[int, float]]]
+    ) -> list[ReadingExample]:
+        """Questions with the texts of what was found, as a reader reads them."""
+        return [
+            ReadingExample(
+                question.text,
+                tuple(
+                    ReadingPassage(self.index.passage_ids[row], self.index.texts[row], score) for row, score in some
+                ),
+                question.answers,
+                question.right,
+            )
+            for question, some in zip(questions, found, strict=True)
+        ]
+
+    def _count(self, chosen: Sequence[JointQuestion], rows: list[int], found: list[list[int]]) -> None:
+        """Tell the index's budget what the step computes: forward and backward, three times the products."""
+        lengths = dict(zip(rows, map(len, self._tokens[1]), strict=True))
+        questions = list(map(len, self._tokens[0]))
+        embedded = sum(questions) + sum(lengths.values())
+        read = sum(questions[number] + lengths[row] for number, some in enumerate(found) for row in some)
+        self.index.note_training(3.0 * (embedded * self._sizes[0] + read * self._sizes[1]))
+
+    # --- dev ---
+
+    def evaluate(self) -> tuple[float, dict[str, float]]:
+        """Exact match on dev, with a fresh index; recall where no reader has a part in the training.
+
+        Figures: the share of questions with a right passage among those read, or with an answer in one where none is
+        known; the share that gets the commonest set of passages; what keeping the index fresh took so far.
+        """
+        if self.settings.train_retriever:
+            self.index.make_fresh(self.done)
+        found = self.retrieve(self.dev)
+        examples = self.examples(self.dev, found)
+        ids = [[self.index.passage_ids[row] for row, _ in some] for some in found]
+        alike = share_of_commonest(ids)
+        if alike > COLLAPSED and len(self.dev) > 1:
+            logger.warning(
+                "%.0f %% of the dev questions get the same passages: the retriever has collapsed, or the knowledge "
+                "base is tiny. Lower learning_rate or retriever_rate, raise contrastive_weight, or choose pdist.",
+                100 * alike,
+            )
+        figures = {
+            "recall": float(np.mean([holds_answer(example) for example in examples])),
+            "same_passages": alike,
+            "index_version": float(self.index.version),
+            "refreshes": float(self.index.refreshes),
+            "refreshes_put_off": float(self.index.put_off),
+            "refreshes_failed": float(self.index.failed),
+            "refresh_share": self.index.spent / self.index.trained if self.index.trained else 0.0,
+        }
+        if self.metric == "recall":
+            return figures.pop("recall"), figures
+        answers = self.reader.answer_all([e.question for e in examples], [e.passages for e in examples])
+        return exact_share(answers, examples), figures
+
+    def shrink(self) -> bool:
+        """Need less memory for the same gradients; False when that cannot be."""
+        one, other = self.vectors.shrink(), shrink_reader(self.reader)
+        return one or other
+
+    def state(self) -> dict[str, Any]:
+        """The index's version, and how many steps are done."""
+        return {"done": self.done, "index": self.index.state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """See `Task.restore`."""
+        self.done = state.get("done", 0)
+        self.index.restore(state.get("index", {}))
+
+
+def holds_answer(example: ReadingExample) -> bool:
+    """Whether a right passage is among those of the example; where none is known, whether one has an answer's text."""
+    if example.right:
+        return any(passage.passage_id in example.right for passage in example.passages)
+    texts = [passage.text.casefold() for passage in example.passages]
+    return any(answer.casefold() in text for answer in example.answers for text in texts)
+
+
+def shrink_reader(reader: ExtractiveReader | GenerativeReader) -> bool:
+    """Let a reader compute fewer tokens at once; False when it cannot."""
+    longest = reader.settings.max_tokens
+    if reader.micro_tokens <= longest:
+        return False
+    reader.micro_tokens = max(longest, reader.micro_tokens // 2)
+    return True

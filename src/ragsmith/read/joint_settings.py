@@ -1,0 +1,70 @@
+"""What joint training is told: questions, and what is trained by which losses."""
+
+from dataclasses import dataclass
+
+from ragsmith.read.objectives import Objective
+from ragsmith.retrieve.search import Mode
+
+
+@dataclass(frozen=True)
+class JointQuestion:
+    """A question to train on or to be judged by.
+
+    Attributes:
+        query_id, text: the question.
+        answers: accepted answers, one or more.
+        right: ids of passages that are known to answer it; may be empty.
+    """
+
+    query_id: str
+    text: str
+    answers: tuple[str, ...]
+    right: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class JointSettings:
+    """What is trained, and by which losses.
+
+    Attributes:
+        train_reader, train_retriever: which weights move. The retriever's are those of questions and of passages.
+        objective: what the reader teaches the retriever, see `ragsmith.read.objectives`; `none` teaches nothing.
+        objective_weight: of `emdr2` and `pdist` beside the reader's loss; in `marginal` they are one.
+        contrastive_weight: of the loss on passages that are known to be right, against all others of the batch.
+        temperature: cosines are divided by it before the softmax over passages.
+        teacher_temperature: of `pdist`'s target.
+        label_smoothing: of generative readers.
+        passages: read for each question.
+        search: how they are found.
+        right_passage: put a known right passage in the last place, in training, where none was found.
+        retriever_rate: the retriever's share of the learning rate.
+        retriever_after: steps before the retriever moves.
+        max_query_tokens, max_passage_tokens: what the retriever reads of each in training.
+        dropout: of both models; None takes their own.
+        micro_tokens, activation_gib: as in `ContrastiveSettings`.
+        batch_size: questions in a batch.
+        accumulation: batches in a step of the loop.
+        seed: decides order and draws.
+    """
+
+    train_reader: bool = True
+    train_retriever: bool = True
+    objective: Objective = "marginal"
+    objective_weight: float = 1.0
+    contrastive_weight: float = 0.0
+    temperature: float = 0.05
+    teacher_temperature: float = 1.0
+    label_smoothing: float = 0.0
+    passages: int = 5
+    search: Mode = "dense"
+    right_passage: bool = True
+    retriever_rate: float = 0.2
+    retriever_after: int = 0
+    max_query_tokens: int = 64
+    max_passage_tokens: int = 256
+    dropout: float | None = 0.0
+    micro_tokens: int = 4096
+    activation_gib: float = 1.5
+    batch_size: int = 8
+    accumulation: int = 1
+    seed: int = 0

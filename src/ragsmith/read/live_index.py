@@ -1,0 +1,309 @@
+"""The knowledge base that joint training searches while it changes the encoder: versions of the vectors, and when."""
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ragsmith.read.background import BackgroundRefresh
+from ragsmith.retrieve.encoder import Encoder
+from ragsmith.retrieve.index import DenseIndex
+from ragsmith.retrieve.passage_text import passage_inputs
+from ragsmith.retrieve.search import Mode, Searcher
+from ragsmith.store import is_complete, publish_directory, recover
+
+logger = logging.getLogger(__name__)
+
+PROBED_AMONG = 2  # the probe looks for the live top 10 among so many times ten passages
+SAMPLED = 512  # passages whose tokens are counted, to know what a refresh costs
+
+
+@dataclass(frozen=True)
+class RefreshSettings:
+    """When the knowledge base is encoded again.
+
+    Attributes:
+        every: steps between refreshes; 0 for none by steps.
+        overlap: refresh when the top ten of the encoder as it is share less than this with the index's, as a mean over
+            the probe's queries; 0 for none by staleness.
+        probe_every: steps between probes.
+        probe_queries: training questions in the probe.
+        budget: largest share that refreshes and probes may have of the computation so far, counted in multiplications
+            (tokens × weights, training three times), so that it is the same on every machine. What evaluation and
+            saving need is not counted: they always see a fresh index.
+        background: encode in a process of its own, from a copy of the weights; training goes on with the old index.
+        lag: steps after which a refresh in the background is taken up; training waits for it then.
+    """
+
+    every: int = 0
+    overlap: float = 0.9
+    probe_every: int = 25
+    probe_queries: int = 256
+    budget: float = 0.1
+    background: bool = False
+    lag: int = 20
+
+
+class LiveIndex:
+    """The passages, and vectors of them in numbered versions.
+
+    Version 0 is the index that training began with. Each refresh writes a new version beside the old one and takes it
+    up when it is whole: a process that dies in between leaves the old one. Versions that no checkpoint needs are
+    removed.
+
+    Args:
+        encoder: as training changes it.
+        start: the index that `encoder` made before training.
+        passages: passage_id, title, text.
+        settings: see `RefreshSettings`.
+        folder: for the versions.
+    Raises:
+        ValueError: index and passages do not belong together, or an id or a text is missing or stands twice.
+    """
+
+    def __init__(
+        self, encoder: Encoder, start: DenseIndex, passages: pd.DataFrame, settings: RefreshSettings, folder: Path
+    ) -> None:
+        check_passages(passages)
+        self.encoder = encoder
+        self.start = start
+        self.settings = settings
+        self.folder = folder
+        self.searcher = Searcher(encoder, start, passages)
+        # In the order of the index: row numbers are its rows.
+        ordered = passages.set_index("passage_id").loc[start.passage_ids].reset_index()
+        self.passage_ids = start.passage_ids
+        self.texts = passage_inputs(ordered)
+        self.row_of = {passage_id: row for row, passage_id in enumerate(self.passage_ids)}
+        self.version = 0
+        self.at_step = 0  # when the vectors in use were made
+        self.refreshes = 0
+        self.put_off = 0  # refreshes that the budget did not allow
+        self.spent = 0.0  # multiplications of refreshes and probes within the budget
+        self.trained = 0.0  # of training
+        self.seconds = 0.0
+        self.overlap = 1.0  # of the last probe
+        self.needed: tuple[int, ...] = (0,)  # versions that a checkpoint may name
+        self.coming: BackgroundRefresh | None = None
+        self.needed_coming: tuple[int | None, ...] = (None,)  # steps of refreshes that a checkpoint may wait for
+        self.failed = 0
+        self._cost: float | None = None
+        self._looked_at = -1
+
+    @property
+    def vectors(self) -> np.ndarray:
+        """float32, shape (passages, dimension): of the version in use."""
+        return self.searcher.index.vectors
+
+    def search(self, query_ids: Sequence[str], texts: Sequence[str], k: int, mode: Mode) -> pd.DataFrame:
+        """As `Searcher.run`: the queries by the encoder as it is, the passages by the version in use."""
+        return self.searcher.run(query_ids, texts, k, mode)
+
+    # --- refreshing ---
+
+    def before_step(self, step: int, probe: Sequence[str]) -> None:
+        """Refresh where it is due.
+
+        Args:
+            step: about to be done.
+            probe: texts of the probe's queries.
+        """
+        if self.coming is not None and step >= self.coming.step + self.settings.lag:
+            self._take_up(step)
+        if step in {self.at_step, self._looked_at} or self.coming is not None:
+            return
+        self._looked_at = step  # a step that is tried again, in less memory, is looked at once
+        settings, since = self.settings, step - self.at_step
+        due = settings.every > 0 and since % settings.every == 0
+        if not due and settings.overlap > 0 and since % settings.probe_every == 0:
+            due = self._affordable(self.cost() * self._probe_share()) and self.stale(probe)
+        if not due:
+            return
+        if not self._affordable(self.cost()):
+            self.put_off += 1
+            logger.debug("refresh put off at step %d: it would take more than %.0f %%", step, 100 * settings.budget)
+            return
+        self.spent += self.cost()
+        if settings.background:
+            self._forget_refreshes()
+            self.coming = BackgroundRefresh(self.encoder, self.texts, self._coming_place(step), step)
+        else:
+            self.refresh(step)
+
+    def refresh(self, step: int) -> None:
+        """Encode all passages with the encoder as it is, and take the new version up."""
+        begun = time.perf_counter()
+        self._adopt(self.encoder.encode(self.texts, "passage"), step)
+        self.seconds += time.perf_counter() - begun
+
+    def make_fresh(self, step: int) -> None:
+        """Refresh, unless the version in use was made by the weights of this step; before evaluating and saving."""
+        if self.coming is not None:
+            self.coming.stop()
+            self.coming = None
+        if self.at_step != step:
+            self.refresh(step)
+
+    def stale(self, probe: Sequence[str]) -> bool:
+        """Whether the top ten of the encoder as it is share less than `overlap` with those of the version in use.
+
+        The live top ten are looked for among the first twenty of the version in use.
+        """
+        self.spent += self.cost() * self._probe_share()
+        queries = self.encoder.encode(probe, "query")
+        depth = min(10, len(self.texts))
+        _, rows = self.searcher.index.search(queries, depth * PROBED_AMONG)
+        wanted = np.unique(rows)
+        fresh = self.encoder.encode([self.texts[row] for row in wanted], "passage")
+        scores = np.einsum("qd,qnd->qn", queries, fresh[np.searchsorted(wanted, rows)])
+        live = np.take_along_axis(rows, np.argsort(-scores, axis=1, kind="stable")[:, :depth], axis=1)
+        self.overlap = float(
+            np.mean([len(set(one) & set(other)) / depth for one, other in zip(live, rows[:, :depth], strict=True)])
+        )
+        return self.overlap < self.settings.overlap
+
+    def note_training(self, multiplications: float) -> None:
+        """Count what a training step has computed; see `RefreshSettings.budget`."""
+        self.trained += multiplications
+
+    def cost(self) -> float:
+        """Multiplications of encoding all passages, from the tokens of a sample of them."""
+        if self._cost is None:
+            places = np.linspace(0, len(self.texts) - 1, min(SAMPLED, len(self.texts))).astype(int)
+            tokens = [len(ids) for ids in self.encoder.token_ids([self.texts[place] for place in places], "passage")]
+            self._cost = float(np.mean(tokens)) * len(self.texts) * weights_of(self.encoder.model)
+        return self._cost
+
+    def _probe_share(self) -> float:
+        return min(1.0, self.settings.probe_queries * 10 * PROBED_AMONG / len(self.texts))
+
+    def _affordable(self, more: float) -> bool:
+        return self.spent + more <= self.settings.budget * self.trained
+
+    def _take_up(self, step: int) -> None:
+        """The refresh in the background, when it succeeded; else training goes on with what it has."""
+        coming, self.coming = self.coming, None
+        if coming is None:
+            return
+        begun = time.perf_counter()
+        vectors = coming.vectors()
+        self.seconds += time.perf_counter() - begun
+        if vectors is None:
+            self.failed += 1
+            logger.warning(
+                "The refresh that began at step %d failed: %s. Training goes on with version %d of the index.",
+                coming.step, coming.reason, self.version,
+            )  # fmt: skip
+            return
+        self._adopt(vectors, coming.step)
+
+    def _adopt(self, vectors: np.ndarray, step: int) -> None:
+        """Publish vectors as the next version, and search them from now on."""
+        version, index = self.version + 1, DenseIndex(self.passage_ids, vectors)
+        place = self._place(version)
+        recover(place)
+        if place.exists():  # of a run that was killed before it could name it
+            shutil.rmtree(place)
+
+        def write(staging: Path) -> None:
+            np.save(staging / "vectors.npy", vectors, allow_pickle=False)
+            (staging / "version.json").write_text(json.dumps({"version": version, "step": step}), "utf-8")
+
+        publish_directory(place, write)
+        self.searcher.index = index
+        self.version, self.at_step, self.refreshes = version, step, self.refreshes + 1
+        for old in self.folder.glob("[0-9]*"):
+            if int(old.name) not in {*self.needed, version}:
+                shutil.rmtree(old)
+
+    def _forget_refreshes(self) -> None:
+        """Remove refreshes in the background that no checkpoint waits for."""
+        wanted = {self._coming_place(step) for step in self.needed_coming if step is not None}
+        for old in self.folder.glob("coming-*"):
+            if old not in wanted:
+                shutil.rmtree(old)
+
+    def _coming_place(self, step: int) -> Path:
+        return self.folder / f"coming-{step:08d}"
+
+    def _place(self, version: int) -> Path:
+        return self.folder / f"{version:06d}"
+
+    # --- resuming ---
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps; the versions of the last two checkpoints stay on disk."""
+        self.needed = (self.needed[-1], self.version)
+        self.needed_coming = (self.needed_coming[-1], None if self.coming is None else self.coming.step)
+        return {
+            "version": self.version,
+            "at_step": self.at_step,
+            "refreshes": self.refreshes,
+            "put_off": self.put_off,
+            "failed": self.failed,
+            "spent": self.spent,
+            "trained": self.trained,
+            "seconds": self.seconds,
+            "overlap": self.overlap,
+            "coming": None if self.coming is None else self.coming.step,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up the version that a checkpoint names.
+
+        Raises:
+            ValueError: it is not there, or was altered.
+        """
+        if not state:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            return
+        for name in ("version", "at_step", "refreshes", "put_off", "failed", "spent", "trained", "seconds", "overlap"):
+            setattr(self, name, state[name])
+        self.needed = (self.version,)
+        if self.version:
+            place = self._place(self.version)
+            if not is_complete(place):
+                raise ValueError(
+                    f"{place}, the index that the checkpoint was trained with, is missing or altered. Remove "
+                    f"{self.folder.parent} to train anew."
+                )
+            self.searcher.index = DenseIndex(
+                self.passage_ids, np.load(place / "vectors.npy", allow_pickle=False).astype(np.float32, copy=False)
+            )
+        if state["coming"] is not None:
+            self.needed_coming = (state["coming"],)
+            self.coming = BackgroundRefresh.again(self._coming_place(state["coming"]), state["coming"])
+
+
+def check_passages(passages: pd.DataFrame) -> None:
+    """Refuse a knowledge base with empty texts or double ids, and name them.
+
+    Raises:
+        ValueError: see above; or there is none.
+    """
+    faults = []
+    if passages.empty:
+        faults.append("it is empty")
+    double = passages.loc[passages["passage_id"].duplicated(), "passage_id"].unique()
+    if len(double):
+        faults.append(f"{len(double)} ids stand twice, such as {double[0]!r}")
+    empty = passages.loc[passages["text"].str.strip() == "", "passage_id"]
+    if len(empty):
+        faults.append(f"{len(empty)} passages have no text, such as {empty.iloc[0]!r}")
+    if faults:
+        raise ValueError(f"The knowledge base cannot be searched: {'; '.join(faults)}.")
+
+
+def weights_of(module: Any) -> int:
+    """Weights that each token is multiplied with: all but the tables that it is looked up in."""
+    import torch
+
+    looked_up = {id(layer.weight) for layer in module.modules() if isinstance(layer, torch.nn.Embedding)}
+    return sum(parameter.numel() for parameter in module.parameters() if id(parameter) not in looked_up)

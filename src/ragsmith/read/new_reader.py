@@ -1,0 +1,81 @@
+"""A reader that is about to be trained: of the kind that is asked for, from a base model."""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ragsmith.compute.device import Machine
+from ragsmith.learn.lora import LoraSettings
+from ragsmith.read.causal import CausalReader
+from ragsmith.read.decoding import Decoding
+from ragsmith.read.extractive import ExtractiveReader, ReaderSettings
+from ragsmith.read.generative import GenerativeReader, GenerativeSettings
+from ragsmith.read.scratch import reset_weights
+from ragsmith.read.seq2seq import Seq2SeqReader
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def new_reader(
+    base: Path,
+    kind: str,
+    values: Mapping[str, Any],
+    lora: LoraSettings,
+    machine: Machine,
+    random_seed: int | None = None,
+) -> ExtractiveReader | GenerativeReader:
+    """The reader with the weights of `base`; a head that `base` lacks starts untrained.
+
+    Args:
+        base: a model's folder: an encoder for `extractive`, an encoder-decoder for `rag_token`, `rag_sequence` and
+            `fid`, a causal language model for `causal`.
+        kind: see there.
+        values: settings by the names of `ReaderSettings` and `GenerativeSettings`, and num_beams; others are passed
+            over.
+        lora: adapters that are trained in place of all weights; with a rank of 0 there are none.
+        machine: device and precision.
+        random_seed: begin with random weights of the same shapes; None keeps those of `base`.
+    Raises:
+        ModelError: the base is no model of that kind.
+        ModuleNotFoundError: adapters are asked for, and peft is not installed.
+    """
+    reader: ExtractiveReader | GenerativeReader
+    if kind == "extractive":
+        settings = ReaderSettings(values["max_tokens"], values["max_answer_tokens"])
+        reader = ExtractiveReader.load(base, settings, machine)
+    else:
+        named = {name: values[name] for name in ("max_tokens", "max_answer_tokens", "template") if name in values}
+        decoding = Decoding(num_beams=values.get("num_beams", 1))
+        generative = GenerativeSettings(kind=kind, decoding=decoding, **named)  # type: ignore[arg-type]
+        loader = CausalReader if kind == "causal" else Seq2SeqReader
+        reader = loader.load(base, generative, machine)
+    if random_seed is not None:
+        reset_weights(reader.model, random_seed)
+    if lora.rank and isinstance(reader, GenerativeReader):
+        reader.model = with_adapters(reader.model, lora, 0 if random_seed is None else random_seed)
+    return reader
+
+
+def with_adapters(model: "PreTrainedModel", lora: LoraSettings, seed: int) -> Any:
+    """The model with untrained adapters and all else frozen (Hu et al. 2021); what it says is the same."""
+    import torch
+
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ModuleNotFoundError as error:
+        message = "lora.rank is above 0, which needs peft. Run: pip install 'ragsmith[lora]'"
+        raise ModuleNotFoundError(message) from error
+    targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
+    config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=0.0, bias="none", target_modules=targets)
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        # peft asks for a property that transformers has renamed.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        torch.manual_seed(seed)
+        return get_peft_model(model, config)
+
+
+def merged(model: Any) -> Any:
+    """The plain model with what its adapters learned; a model without adapters itself."""
+    return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model

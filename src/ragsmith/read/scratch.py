@@ -1,0 +1,48 @@
+"""Untrained weights in the shape of a trained model."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ragsmith.compute.device import Machine
+from ragsmith.read.knowledge_base import KnowledgeBase
+from ragsmith.retrieve.build import build_index
+from ragsmith.retrieve.encoder import load_sentence_transformer
+from ragsmith.retrieve.models import model_hash
+from ragsmith.store import is_complete, publish_directory
+
+
+def reset_weights(model: Any, seed: int) -> None:
+    """Draw a transformers model's weights anew, as its configuration says."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        fresh = type(model)(model.config)
+    model.load_state_dict(fresh.state_dict())
+
+
+def random_retriever(base: KnowledgeBase, machine: Machine, batch_tokens: int, seed: int, work: Path) -> KnowledgeBase:
+    """The knowledge base with an untrained encoder of the same architecture, tokenizer and pooling, and its index.
+
+    Args:
+        base: gives the architecture and the passages.
+        machine, batch_tokens: for the index.
+        seed: of the weights.
+        work: the folders are kept here under what they were made from.
+    """
+    folder, mark = work / "retriever", "made_from.txt"
+    wanted = f"{model_hash(str(base.retriever))} {seed}"
+    if not is_complete(folder) or (folder / mark).read_text("utf-8") != wanted:
+        shutil.rmtree(work, ignore_errors=True)
+        model = load_sentence_transformer(base.retriever)
+        first: Any = model[0]
+        reset_weights(first.auto_model, seed)
+
+        def write(staging: Path) -> None:
+            model.save(str(staging), create_model_card=False, safe_serialization=True)
+            (staging / mark).write_text(wanted, "utf-8")
+
+        publish_directory(folder, write)
+    index = build_index(folder, base.passages, machine, batch_tokens, work, "random index")
+    return KnowledgeBase(folder, index, base.passages)

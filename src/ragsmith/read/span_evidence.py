@@ -1,0 +1,76 @@
+"""How well marked spans follow from each passage: the extractive reader in joint training."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ragsmith.read.evidence import Evidence
+from ragsmith.read.extractive import ExtractiveReader
+from ragsmith.read.training import ReadingExample, right_tokens
+
+if TYPE_CHECKING:
+    import torch
+
+# In the place of minus infinity, whose gradient would be no number.
+NONE = -1e9
+
+
+def span_evidence(
+    reader: ExtractiveReader, examples: Sequence[ReadingExample], prior: "torch.Tensor"
+) -> "tuple[Evidence, torch.Tensor]":
+    """Loss and likelihoods of the right spans.
+
+    The loss is normalised over all spans of all passages, each passage's spans weighted by its prior (shared
+    normalisation, Clark and Gardner 2018; the prior as in REALM, Guu et al. 2020): the right spans' share of
+    Σ_z p(z | x) Σ_span exp(start + end). The likelihoods p(y | x, z) are shares within one passage.
+
+    Args:
+        reader: with gradient.
+        examples: each with one passage or more; spans of its `right` passages are right, of all passages when none is.
+        prior: from `log_prior`, shape (questions, passages).
+    Returns:
+        The evidence, and bool of shape (questions,): whether a right span stands in what was read. The others have
+        loss 0.
+    """
+    import torch
+
+    pairs = [reader.encode(example.question, passage.text) for example in examples for passage in example.passages]
+    start, end = reader.logits(pairs)
+    tokens = start.shape[1]
+    band = torch.ones(tokens, tokens, dtype=torch.bool, device=start.device).triu()
+    band = band & ~torch.ones_like(band).triu(reader.settings.max_answer_tokens)
+    scores = (start[:, :, None] + end[:, None, :]).masked_fill(~band, NONE).clamp_min(NONE)  # (pairs, first, last)
+    every = scores.flatten(1).logsumexp(dim=1)
+    marked = torch.zeros_like(scores, dtype=torch.bool)
+    first = 0
+    for example in examples:
+        count = len(example.passages)
+        known = example if example.right & {passage.passage_id for passage in example.passages} else anywhere(example)
+        starts, ends = right_tokens(known, pairs[first : first + count])
+        for (row, begin), (_, finish) in zip(starts, ends, strict=True):
+            marked[first + row, begin, finish] = True
+        first += count
+    marked &= band  # an answer that is longer than any span may be is no span
+    right = scores.masked_fill(~marked, NONE).flatten(1).logsumexp(dim=1)
+    rows = [(row, place) for row, example in enumerate(examples) for place in range(len(example.passages))]
+    places = torch.tensor(rows, device=start.device).T
+    some = marked.flatten(1).any(dim=1)
+    shown = torch.zeros_like(prior, dtype=torch.bool).index_put((places[0], places[1]), some)
+    of_all, of_right = (
+        torch.full(prior.shape, NONE, device=start.device).index_put((places[0], places[1]), values)
+        for values in (every, right)
+    )
+    readable = shown.any(dim=1)
+    whole = prior.clamp_min(NONE)  # an absent passage has no share
+    nll = (whole + of_all).logsumexp(dim=1) - (whole + of_right).logsumexp(dim=1)
+    likelihood = (of_right - of_all).masked_fill(~shown, NONE)
+    return Evidence(nll.masked_fill(~readable, 0.0), likelihood), readable
+
+
+def anywhere(example: ReadingExample) -> ReadingExample:
+    """The example with every passage counted as right: where an answer stands, it is taken for one."""
+    return ReadingExample(
+        example.question,
+        example.passages,
+        example.answers,
+        frozenset(passage.passage_id for passage in example.passages),
+    )
