@@ -98,3 +98,10 @@ def test_with_settled_documents_alone_all_others_train() -> None:
 def test_one_group_of_gold_questions_is_enough_when_others_are_settled() -> None:
     table = split_documents(["a", "b", "c", "d"], [["c"]], 0.4, 0.6, 0, {"a": "dev", "b": "test"})
     assert table["split"].tolist()[:2] == ["dev", "test"] and table["split"].tolist()[2] in {"dev", "test"}
+
+
+def test_documents_train_where_the_questions_to_judge_by_name_none() -> None:
+    assert set(split_documents(["a", "b", "c", "d"], [], 0.1, 0.1, 0, {}, all_train=True)["split"]) == {"train"}
+    assert set(split_documents(["a"], [], 0.1, 0.1, 0, all_train=True)["split"]) == {"train"}
+    table = split_documents(["a", "b", "c", "d"], [], 0.1, 0.1, 0, {"a": "test"}, all_train=True)
+    assert table["split"].tolist() == ["test", "train", "train", "train"]

@@ -216,3 +216,27 @@ def test_false_alarms_are_as_rare_as_the_level_says():
         a, b = (version(name, np.where(same, 1.0, rng.integers(0, 2, 30)).astype(float)) for name in "ab")
         alarms += bool(significantly_worse(a, b, ["em"], samples=199, seed=number))
     assert alarms <= 15  # two-sided level .05, of which half is worse: 7.5 are expected
+
+
+def test_questions_that_nobody_judged_say_nothing_about_ranks():
+    gain, em = [1.0, 0.5, np.nan, 0.0, np.nan], [0.0, 1.0, 1.0, 0.0, 1.0]
+    a = version("a", em, rank_x=ranks(1, 3, None, None, None), **{"ndcg@10_x": gain})
+    b = version("b", em[::-1], rank_x=ranks(2, 1, None, 4, None), **{"ndcg@10_x": [0.6, 1.0, np.nan, 0.4, np.nan]})
+    rows = by_metric(compare_versions(a, b, samples=200))
+    kept = [0, 1, 3]
+    alone = by_metric(
+        compare_versions(*(SavedVersion(v.name, v.metrics, v.per_query.iloc[kept]) for v in (a, b)), samples=200)
+    )
+    assert list(rows) == list(alone)
+    for key in (("x", "ndcg@10"), ("x", "mrr@10"), ("x", "hit@10")):
+        same = [name for name in rows[key] if name != "p_holm"]
+        assert [rows[key][name] for name in same] == [alone[key][name] for name in same]
+    assert rows["x", "hit@10"]["mean_a"] == pytest.approx(2 / 3) and rows["", "em"]["mean_a"] == 3 / 5
+    assert [row["p_holm"] for row in rows.values()] == pytest.approx(holm([row["p"] for row in rows.values()]))
+
+
+def test_a_metric_that_was_asked_for_and_that_nobody_judged_is_refused():
+    a = version("a", [0.0, 1.0, 1.0], **{"ndcg@10_x": [1.0, np.nan, np.nan]})
+    with pytest.raises(ValueError, match=r"Fewer than two questions are judged in both versions.*'ndcg@10_x'"):
+        compare_versions(a, a, samples=50, metrics=["ndcg@10"])
+    assert [row["metric"] for row in compare_versions(a, a, samples=50)["comparisons"]] == ["em", "f1"]

@@ -103,3 +103,18 @@ def test_posteriors_are_shares_of_what_was_read(answered):
     assert table.groupby("query_id")["rank"].agg(list).to_dict() == {"q1": [1, 2], "q2": [1, 2]}
     sums = table.groupby("query_id")[["prior", "posterior"]].sum()
     assert sums.to_numpy().ravel() == pytest.approx([1.0] * 4)
+
+
+def test_questions_that_nobody_judged_are_not_read_under_the_oracle(reader, run, searcher):
+    part = Asked(QUERIES, PASSAGES, QRELS[QRELS["query_id"] != "q3"], ANSWERS)
+    assert part.judged() == {"q1", "q2"} and part.judged_alone().answers["query_id"].tolist() == ["q1", "q2"]
+    runs = {"retrieved": run, "oracle": oracle_run(QUERIES, part.qrels, searcher)}
+    table = read_conditions(reader, part, runs, 2).predictions
+    assert table.groupby("condition")["query_id"].agg(list).to_dict() == {
+        "retrieved": ["q2", "q1", "q3"],
+        "oracle": ["q2", "q1"],
+    }
+    none = Asked(QUERIES, PASSAGES, QRELS[QRELS["query_id"] == "q1"], ANSWERS)
+    runs["oracle"] = oracle_run(QUERIES, QRELS[:0], searcher)
+    assert runs["oracle"].empty and none.judged() == set()
+    assert set(read_conditions(reader, none, runs, 2).predictions["condition"]) == {"retrieved"}

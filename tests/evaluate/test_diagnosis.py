@@ -7,7 +7,7 @@ import pytest
 from ragsmith.evaluate.conditions import Answered, Asked
 from ragsmith.evaluate.decomposition import categories
 from ragsmith.evaluate.diagnosis import DiagnosisSettings, diagnose, summarise_conditions
-from ragsmith.evaluate.experiment import per_query_table, score_conditions, score_systems
+from ragsmith.evaluate.experiment import measurable, per_query_table, score_conditions, score_systems
 from ragsmith.evaluate.slice_columns import slice_columns
 
 QUERIES = 24
@@ -124,3 +124,78 @@ def test_conditions_are_compared_with_what_is_served(asked, answered):
     ]
     assert compared[0]["difference"] == pytest.approx(23 / 24 - 0.75) and compared[0]["p_holm"] >= compared[0]["p"]
     assert json.loads(json.dumps(compared)) == compared
+
+
+JUDGED = 16
+DEV = pd.DataFrame({"query_id": ["a", "b"], "answer": ["x", "y"], "score": [0.8, 0.2], "em": [1.0, 0.0]})
+
+
+def measured(asked, runs, answered):
+    """All that an evaluation makes of these questions."""
+    names = measurable(["ndcg@10", "mrr@10", "answer_recall@1"], asked)
+    retrieval = score_systems(runs, asked, names)
+    scored = score_conditions(answered.predictions, asked.answers)
+    table = per_query_table(asked, runs, answered, scored, retrieval)
+    documents = pd.DataFrame({"document_id": ["d"], "source": ["s"]})
+    slices = slice_columns(asked.queries, asked.answers, asked.qrels, asked.passages, documents)
+    table = table.merge(slices, on="query_id")
+    found = diagnose(asked, runs, answered, table, DEV, "tuned", SETTINGS)
+    return retrieval, table, found, summarise_conditions(scored, samples=200, seed=0)
+
+
+def of(asked, runs, answered, ids):
+    """The same for these questions alone."""
+    queries, qrels, answers, run = (
+        table[table["query_id"].isin(ids)] for table in (asked.queries, asked.qrels, asked.answers, runs)
+    )
+    parts = (answered.predictions, answered.sweep, answered.posteriors)
+    kept = Answered(*(table[table["query_id"].isin(ids)].reset_index(drop=True) for table in parts))
+    return Asked(queries, asked.passages, qrels, answers), run, kept
+
+
+def without_oracle(answered, ids):
+    """What is read where only these questions are judged."""
+    table = answered.predictions
+    kept = table[(table["condition"] != "oracle") | table["query_id"].isin(ids)].reset_index(drop=True)
+    return Answered(kept, answered.sweep, answered.posteriors)
+
+
+def test_questions_that_nobody_judged_change_no_figure_that_needs_judgements(asked, runs, answered):
+    ids = IDS[:JUDGED]
+    part = Asked(asked.queries, asked.passages, asked.qrels[asked.qrels["query_id"].isin(ids)], asked.answers)
+    retrieval, table, found, (conditions, compared) = measured(part, runs, without_oracle(answered, ids))
+    alone = measured(*of(asked, runs, answered, ids))
+    whole = measured(asked, runs, answered)
+    pd.testing.assert_frame_equal(retrieval, alone[0])
+    assert found["decomposition"] == alone[2]["decomposition"]
+    assert conditions["oracle"] == alone[3][0]["oracle"] and compared == alone[3][1]
+    for system, by_kind in found["sweep"]["retrieval"].items():
+        for kind, means in by_kind.items():
+            # Answer recall and what is read are of all questions.
+            same = whole if kind == "answer_recall" else alone
+            assert means == same[2]["sweep"]["retrieval"][system][kind]
+    assert conditions["retrieved"] == whole[3][0]["retrieved"]
+    assert found["sweep"]["reader"] == whole[2]["sweep"]["reader"] and found["calibration"] == whole[2]["calibration"]
+    columns = ["query_id", "em", "f1", "answer", "score"]
+    pd.testing.assert_frame_equal(table[columns], whole[1][columns])
+    known = ["rank_tuned", "ndcg@10_tuned", "em_oracle", "right_ids"]
+    pd.testing.assert_frame_equal(table[known][:JUDGED], whole[1][known][:JUDGED], check_dtype=False)
+    assert table[known[:3]][JUDGED:].isna().all(axis=None) and not table["right_ids"][JUDGED:].map(len).any()
+    # Slices by nDCG would be compared with questions that have none.
+    first = found["slices"]["dimensions"][0]["slices"][0]
+    assert "em" in first and "ndcg@10" not in first and "ndcg@10" in whole[2]["slices"]["dimensions"][0]["slices"][0]
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+@pytest.mark.parametrize("judged", [0, 1])
+def test_without_judged_questions_retrieval_is_measured_by_the_answers(asked, runs, answered, judged):
+    qrels = asked.qrels[asked.qrels["query_id"].isin(IDS[:judged])]
+    part = Asked(asked.queries, asked.passages, qrels, asked.answers)
+    retrieval, table, found, (conditions, compared) = measured(part, runs, without_oracle(answered, []))
+    assert set(retrieval["metric"]) == {"answer_recall@10", "answer_recall@1"} and len(retrieval) == 2 * 2 * QUERIES
+    means = retrieval.groupby(["system", "metric"])["value"].mean()
+    assert (means["base", "answer_recall@1"], means["tuned", "answer_recall@1"]) == (0.0, 0.75)
+    assert found["decomposition"] is None and set(conditions) == {"retrieved"} and not compared
+    assert conditions["retrieved"]["em"]["mean"] == 0.75
+    assert found["sweep"]["retrieval"]["tuned"]["answer_recall"] == {"1": 0.75, "2": 1.0}
+    assert not [name for name in table if name.startswith(("rank_", "ndcg", "em_"))]

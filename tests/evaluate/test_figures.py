@@ -38,3 +38,13 @@ def test_figures_have_title_axis_labels_and_survive_json(metrics, per_query):
     for figure in (retrieval_figure(metrics), rank_figure(per_query)):
         layout = json.loads(figure.to_json())["layout"]
         assert layout["title"]["text"] and layout["xaxis"]["title"]["text"] and layout["yaxis"]["title"]["text"]
+
+
+def test_questions_that_nobody_judged_have_no_rank_that_is_counted():
+    per_query = pd.DataFrame(
+        {"rank_base": pd.array([1, None, None], dtype="Int64"), "right_ids": [["p1"], ["p2"], []]}
+    )
+    counts = rank_distribution(per_query).set_index("bucket")
+    assert counts["queries"].to_dict() == {"1": 1, "2": 0, "3": 0, "4–10": 0, "not found": 1}
+    for none in (per_query[2:], per_query[["right_ids"]]):
+        assert "No question" in rank_figure(none).to_json()

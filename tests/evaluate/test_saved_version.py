@@ -118,6 +118,7 @@ def test_metrics_that_are_none_are_refused_by_name(foreign, content, message):
         ({"em": [0.0, 1.5]}, "'em' holds something that is no score from 0 to 1"),
         ({"f1": [0.0, np.nan]}, "'f1' holds something that is no score from 0 to 1"),
         ({"ndcg@10_my_system": [np.inf, 0]}, "'ndcg@10_my_system' holds something that is no score"),
+        ({"em": [np.nan, 0]}, "'em' holds something that is no score"),
         ({"rank_my_system": [0, 1]}, "'rank_my_system' holds something that is no rank"),
         ({"rank_my_system": [1.5, 1]}, "'rank_my_system' holds something that is no rank"),
         ({"rank_my_system": [1e30, 1]}, "'rank_my_system' holds something that is no rank"),
@@ -194,3 +195,8 @@ def test_metadata_that_names_other_files_reads_none_of_them(foreign):
     (foreign / "_artefact.json").write_text(json.dumps({**values, "provenance": None, "format_version": 1}))
     with pytest.raises(ValueError, match=r"secret was altered"):
         read_version(foreign)
+
+
+def test_a_question_that_nobody_judged_has_no_score_of_its_ranking(foreign):
+    rewrite(foreign, **{"ndcg@10_my_system": [np.nan, 0.5]})
+    assert read_version(foreign).per_query["ndcg@10_my_system"].tolist()[1] == 0.5

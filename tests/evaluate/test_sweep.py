@@ -5,10 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ragsmith.evaluate.answer_recall import has_answer
 from ragsmith.evaluate.retrieval import score_matrix
 from ragsmith.evaluate.significance import bootstrap_interval
 from ragsmith.evaluate.sweep import KS, RETRIEVAL_KINDS, reader_sweep, retrieval_sweep
+from ragsmith.retrieve.has_answer import has_answer
 
 PASSAGES = pd.DataFrame(
     {"passage_id": ["p1", "p2", "p3", "p4"], "text": ["It is red.", "It is green.", "It is blue.", "Nothing."]}
@@ -110,7 +110,7 @@ def test_answer_recall_is_counted_over_the_queries_that_have_answers():
         ({"runs": RUNS.iloc[:0]}, "runs are empty"),
         ({"runs": RUNS.drop(columns="system")}, "lacks column 'system'"),
         ({"passages": None}, "pass the passages table too"),
-        ({"qrels": QRELS[QRELS["query_id"] == "a"]}, "queries that the qrels lack"),
+        ({"qrels": QRELS[QRELS["query_id"] == "a"], "answers": None}, "queries that the qrels lack"),
     ],
 )
 def test_faulty_runs_are_refused(arguments, message):
@@ -149,3 +149,14 @@ def test_answers_are_told_for_each_number_of_passages():
 def test_faulty_scores_are_refused(scores, message):
     with pytest.raises(ValueError, match=message):
         reader_sweep(scores, seed=0)
+
+
+def test_queries_without_judgements_count_for_answer_recall_alone():
+    judged = retrieval_sweep(RUNS, QRELS[QRELS["query_id"] == "b"], ANSWERS, PASSAGES, ks=[1, 2])["retrieval"]["bm25"]
+    of_b = retrieval_sweep(
+        RUNS[RUNS["query_id"] == "b"], QRELS[QRELS["query_id"] == "b"], ANSWERS[1:2], PASSAGES, ks=[1, 2]
+    )["retrieval"]["bm25"]
+    assert {kind: judged[kind] for kind in RETRIEVAL_KINDS} == {kind: of_b[kind] for kind in RETRIEVAL_KINDS}
+    assert judged["answer_recall"] == {"1": 0.0, "2": 1.0} and of_b["answer_recall"] == {"1": 0.0, "2": 1.0}
+    none = retrieval_sweep(RUNS, QRELS[:0], ANSWERS, PASSAGES, ks=[1, 2])["retrieval"]["tuned"]
+    assert none == {"answer_recall": {"1": 1.0, "2": 1.0}}

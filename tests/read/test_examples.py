@@ -90,3 +90,25 @@ def test_same_seed_gives_the_same_examples_and_the_old_ones_stay(examples, passa
     before = list(examples)
     one, other = (with_right_passage(examples, sources((21, 30)), passages, 0.5, 3) for _ in range(2))
     assert one == other and examples == before
+
+
+def test_where_nobody_judged_every_passage_that_holds_an_answer_is_right_and_none_is_put_in(passages):
+    asked = reading_examples(
+        pd.DataFrame({"query_id": ["b", "a"], "text": ["?", "?"]}),
+        pd.DataFrame(
+            [("b", "p2", 1, 0.5), ("b", "p3", 2, 0.25), ("a", "p1", 1, 0.5), ("a", "p2", 2, 0.25)], columns=RUN.columns
+        ),
+        passages,
+        QRELS,
+        pd.DataFrame({"query_id": ["b", "a"], "answers": [["the middle", "Section"], ["tree", "root"]]}),
+        2,
+    )
+    # Of the first no passage is known; of the second p1 is a guess, and p2 may answer as well.
+    known = [("", 0, 0), ("p1", 0, 0)]
+    alone, guessed = with_right_passage(asked, known, passages, 0.5, 0, unjudged={0, 1})
+    assert {p.passage_id for p in alone.passages} == {"p2", "p3"} and alone.right == {"p3"}
+    assert {p.passage_id for p in guessed.passages} == guessed.right == {"p1", "p2"}
+    _, judged = with_right_passage(asked, known, passages, 0.5, 0, unjudged={0})
+    assert judged.right == {"p1"}
+    places = [with_right_passage(asked, known, passages, 0.5, s, {0})[0].passages[0].passage_id for s in range(40)]
+    assert 10 < places.count("p2") < 30

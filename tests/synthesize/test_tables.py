@@ -10,6 +10,8 @@ GOLD = pd.DataFrame(
         "passage_ids": [["p1", "p2"], ["p3"]],
         "answers": [["a", "b"], ["c"]],
         "document_ids": [["d1", "d2"], ["d3"]],
+        "split": ["", ""],
+        "supervision": ["judged", "judged"],
     }
 )
 
@@ -38,6 +40,20 @@ def test_a_gold_question_on_training_or_divided_documents_is_an_error(split_of: 
         gold_tables(GOLD, splits(**split_of))
 
 
+def test_questions_with_answers_alone_have_no_qrels_and_say_where_their_passage_comes_from() -> None:
+    table = GOLD.assign(
+        passage_ids=[[], ["p3"]], document_ids=[[], []], split=["test", "dev"], supervision=["answers", "distant"]
+    )
+    queries, qrels, answers = gold_tables(table, splits(d1="train"))
+    columns = ["query_id", "split", "origin", "passage_id"]
+    assert queries[columns].to_numpy().tolist() == [["g-1", "test", "answers", ""], ["g-2", "dev", "distant", "p3"]]
+    assert qrels.to_numpy().tolist() == [["g-2", "p3", 1]]
+    assert answers.to_numpy().tolist() == [["g-1", ["a", "b"], "", -1, -1], ["g-2", ["c"], "p3", -1, -1]]
+    queries, qrels, answers = example_tables(table)
+    assert queries[columns].to_numpy().tolist() == [["e-1", "train", "answers", ""], ["e-2", "train", "distant", "p3"]]
+    assert qrels.to_numpy().tolist() == [["e-2", "p3", 1]] and len(answers) == 2
+
+
 def test_no_gold_gives_empty_tables_with_all_columns() -> None:
     queries, qrels, answers = gold_tables(GOLD[:0], splits(d1="train"))
     assert (len(queries), len(qrels), len(answers)) == (0, 0, 0)
@@ -47,6 +63,7 @@ def test_no_gold_gives_empty_tables_with_all_columns() -> None:
 def test_examples_are_training_queries_with_all_their_right_passages_and_ids_of_their_own() -> None:
     queries, qrels, answers = example_tables(GOLD)
     assert queries.columns.tolist() == QUERY_COLUMNS
+    assert set(queries["origin"]) == {"written"}
     assert queries[["query_id", "kind", "split", "passage_id", "cut_end"]].to_numpy().tolist() == [
         ["e-1", "example", "train", "p1", 0],
         ["e-2", "example", "train", "p3", 0],

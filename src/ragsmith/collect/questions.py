@@ -8,6 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 GOLD_COLUMNS = ["query_id", "text", "passage_ids", "answers", "document_ids"]
+# Who says which passages answer a question: a person, nobody but the answers that they hold, or nobody at all.
+JUDGED, DISTANT, ANSWERS = "judged", "distant", "answers"
 SAMPLE_QUESTIONS = Path(__file__).with_name("sample_questions.jsonl")
 SAMPLE_EXAMPLES = Path(__file__).with_name("sample_examples.jsonl")
 

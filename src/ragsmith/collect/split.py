@@ -13,6 +13,7 @@ def split_documents(
     test: float,
     seed: int,
     given: Mapping[str, str] | None = None,
+    all_train: bool = False,
 ) -> pd.DataFrame:
     """Divide documents into train, dev and test.
 
@@ -28,6 +29,7 @@ def split_documents(
         test: share of test; dev + test below 1.
         seed: another seed, another division; the same seed and ids, the same division on any machine.
         given: documents whose split is settled, none of them about a gold question that is to be divided.
+        all_train: there are questions to judge by of which no document is known: those left over are not divided.
     Returns:
         document_id, split; in the order of `document_ids`.
     Raises:
@@ -40,12 +42,12 @@ def split_documents(
             "All gold questions hang together by the documents that answer them: they cannot be divided into dev and "
             "test. Add a question about another document."
         )
-    if not groups and not settled and len(document_ids) < 3:
+    if not groups and not settled and not all_train and len(document_ids) < 3:
         raise ValueError(
             f"{len(document_ids)} documents cannot be divided into train, dev and test. "
             "Add documents, or gold questions about some of them."
         )
-    if groups or settled:
+    if groups or settled or all_train:
         split_of = assign(groups, {"dev": dev, "test": test}, seed) | settled
     else:
         singles = [([document_id], 1) for document_id in document_ids]

@@ -1,7 +1,6 @@
 """Find passages that hold an accepted answer, whether or not anyone judged them right."""
 
-import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -10,6 +9,7 @@ import pandas as pd
 
 from ragsmith.evaluate._checks import require_columns, some
 from ragsmith.evaluate._ranking import number_run
+from ragsmith.retrieve.has_answer import holds, joined_tokens
 from ragsmith.retrieve.index import RUN_COLUMNS
 
 
@@ -77,51 +77,11 @@ def first_answer_ranks(
         read = found[start : end if depth is None else min(end, start + depth)]
         sought = wanted[query_id]
         for rank, passage in enumerate(read, start=1):
-            if _contains(tokens(passage), sought):
+            if holds(tokens(passage), sought):
                 first[query_id] = rank
                 break
     ranks = pd.array([first.get(query_id, pd.NA) for query_id in wanted], dtype="Int64")
     return pd.DataFrame({"query_id": list(wanted), "rank": ranks})
-
-
-def has_answer(text: str, answers: Iterable[str]) -> bool:
-    """Whether the tokens of an answer stand in the text one after another, upper and lower case alike.
-
-    An answer without any token, such as " ", is in no text. DPR finds it in every one.
-
-    >>> has_answer("Paris, the capital of FRANCE.", ["of france"]), has_answer("Parisian", ["Paris"])
-    (True, False)
-    """
-    return _contains(joined_tokens(text), [sought for answer in answers if (sought := joined_tokens(answer)).strip()])
-
-
-def joined_tokens(text: str) -> str:
-    """Tokens of a text in lower case, a space before and after each: a sequence of tokens is then a part of a string.
-
-    A token is a run of letters, digits and marks, or any other character that is neither space nor control; hence no
-    token holds a space. Text is decomposed first (NFD), so that é is found in whichever way it is written.
-
-    >>> joined_tokens("U.S. Army")
-    ' u . s . army '
-
-    Source:
-        SimpleTokenizer and _normalize of facebookresearch/DPR, dpr/data/qa_validation.py.
-    """
-    tokens = _find_tokens()(unicodedata.normalize("NFD", text))
-    # Lowered when joined: lower() looks at a sigma's word to choose its form, and a space ends what it looks at.
-    return f" {' '.join(tokens)} ".lower() if tokens else " "
-
-
-@cache
-def _find_tokens() -> Callable[[str], list[str]]:
-    import regex
-
-    find: Callable[[str], list[str]] = regex.compile(r"[\p{L}\p{N}\p{M}]+|[^\p{Z}\p{C}]").findall
-    return find
-
-
-def _contains(text: str, sought: Sequence[str]) -> bool:
-    return any(answer in text for answer in sought)
 
 
 def _wanted(answers: pd.DataFrame) -> dict[Any, list[str]]:

@@ -5,12 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from ragsmith.evaluate._checks import json_safe, some
 from ragsmith.evaluate.answers import COLUMNS as ANSWER_METRICS
 from ragsmith.evaluate.saved_version import RANK, SavedVersion, split_system
-from ragsmith.evaluate.significance import compare
+from ragsmith.evaluate.significance import Comparison, compare, correct_together
 
 # Of each system. Each further one makes Holm's correction stricter for all; others can be asked for by name.
 USUAL = ("ndcg@10", "mrr@10", "hit@10")
@@ -29,7 +31,8 @@ def compare_versions(
 ) -> dict[str, Any]:
     """Compare two versions question by question; b is the later one, or the one hoped to be better.
 
-    Questions count as the same where id and text are equal. The others are left out of every figure, and counted.
+    Questions count as the same where id and text are equal. The others are left out of every figure, and counted. A
+    metric of retrieval is compared on those that are judged in both.
 
     Args:
         a, b: as `read_version` gives them.
@@ -53,11 +56,26 @@ def compare_versions(
     """
     left, right, counts = _paired(a, b)
     names = _columns(left, right, metrics)
-    comparisons = compare(_long(left, names), _long(right, names), names=(a.name, b.name), samples=samples, seed=seed)
+    scored = [_scored_in_both(left, right, name) for name in names]
+    if metrics and (bare := [name for name, both in zip(names, scored, strict=True) if both.sum() < 2]):
+        raise ValueError(f"Fewer than two questions are judged in both versions: there is no {some(bare)} to compare.")
+    names = [name for name, both in zip(names, scored, strict=True) if both.sum() > 1]
+    scored = [both for both in scored if both.sum() > 1]
+    comparisons: dict[str, Comparison] = {}
+    # Metrics of the same questions go together: they share the resamples.
+    for those in {both.tobytes(): both for both in scored}.values():
+        together = [name for name, both in zip(names, scored, strict=True) if (both == those).all()]
+        tables = (_long(table[those], together) for table in (left, right))
+        found = compare(*tables, names=(a.name, b.name), samples=samples, seed=seed)
+        comparisons |= dict(zip(together, found, strict=True))
     rows = []
-    for name, comparison in zip(names, comparisons, strict=True):
+    corrected = correct_together([comparisons[name] for name in names])
+    for name, both, comparison in zip(names, scored, corrected, strict=True):
         metric, system = split_system(name) or (name, "")
-        means = {"mean_a": float(_scores(left, name).mean()), "mean_b": float(_scores(right, name).mean())}
+        means = {
+            "mean_a": float(_scores(left, name)[both].mean()),
+            "mean_b": float(_scores(right, name)[both].mean()),
+        }
         rows.append({**asdict(comparison), "system": system, "metric": metric, **means})
     result = {
         "a": a.name,
@@ -145,7 +163,7 @@ def _columns(left: pd.DataFrame, right: pd.DataFrame, wanted: Sequence[str]) -> 
 
 
 def _scores(table: pd.DataFrame, name: str) -> pd.Series:
-    """One score per question: as it is stored, or from the rank of the first right passage."""
+    """One score per question: as it is stored, or from the rank of the first right passage; missing unless judged."""
     if name in table:
         return table[name].astype("float64")
     metric, system = split_system(name) or ("", "")
@@ -153,7 +171,14 @@ def _scores(table: pd.DataFrame, name: str) -> pd.Series:
     ranks = table[f"{RANK}{system}"].astype("Float64")
     found = (ranks <= int(depth)).fillna(False)
     values = 1 / ranks if kind == "mrr" else ranks * 0 + 1
-    return values.where(found, 0.0).fillna(0.0).astype("float64")
+    scores = values.where(found, 0.0).fillna(0.0).astype("float64")
+    gain = f"ndcg@10_{system}"  # missing where nobody judged: the rank of nothing right is missing as well
+    return scores.where(table[gain].notna()) if gain in table else scores
+
+
+def _scored_in_both(left: pd.DataFrame, right: pd.DataFrame, name: str) -> npt.NDArray[np.bool_]:
+    """Which of the questions, in their order, have this score in both versions."""
+    return np.asarray(_scores(left, name).notna() & _scores(right, name).notna(), dtype=bool)
 
 
 def _long(table: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:

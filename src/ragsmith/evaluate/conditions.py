@@ -11,6 +11,7 @@ from ragsmith.read.extractive import ExtractiveReader, Span
 from ragsmith.retrieve.search import Searcher
 
 SERVED = "retrieved"  # the condition that is served: all others are there to explain it
+ORACLE = "oracle"  # right passages alone: of judged questions
 PREDICTED = ["condition", "query_id", "answer", "passage_id", "start", "end", "score"]
 
 
@@ -29,6 +30,20 @@ class Asked:
     passages: pd.DataFrame
     qrels: pd.DataFrame
     answers: pd.DataFrame
+
+    def judged(self) -> set[str]:
+        """The questions of which a right passage is known; none where that is fewer than two: one shows nothing."""
+        right = self.qrels.loc[self.qrels["grade"] > 0, "query_id"]
+        found = set(right[right.isin(self.queries["query_id"])])
+        return found if len(found) > 1 else set()
+
+    def judged_alone(self) -> "Asked":
+        """The same, of the judged questions alone."""
+        judged = self.judged()
+        queries, qrels, answers = (
+            table[table["query_id"].isin(judged)] for table in (self.queries, self.qrels, self.answers)
+        )
+        return Asked(queries, self.passages, qrels, answers)
 
 
 @dataclass(frozen=True)
@@ -69,7 +84,7 @@ def oracle_run(queries: pd.DataFrame, qrels: pd.DataFrame, searcher: Searcher) -
 def read_conditions(
     reader: ExtractiveReader, asked: Asked, runs: Mapping[str, pd.DataFrame], k: int, ks: Sequence[int] = ()
 ) -> Answered:
-    """Let the reader answer each question under each condition.
+    """Let the reader answer each question under each condition, but under `ORACLE` the judged ones alone.
 
     Args:
         reader: the same one in all.
@@ -78,16 +93,20 @@ def read_conditions(
         k: passages that are read.
         ks: numbers of passages that the served condition is also read with; needs `SERVED` among the runs.
     Returns:
-        one prediction for each condition and question, conditions in the order of `runs`.
+        one prediction for each condition and question, conditions in the order of `runs`; without `ORACLE` where no
+        question is judged.
     """
     predictions: list[pd.DataFrame] = []
     sweep: list[tuple[object, ...]] = []
     posteriors: list[tuple[object, ...]] = []
-    ids = asked.queries["query_id"].tolist()
     for condition, run in runs.items():
         served = condition == SERVED
+        of = asked.judged_alone() if condition == ORACLE else asked
+        ids = of.queries["query_id"].tolist()
+        if condition == ORACLE and not ids:
+            continue
         wanted = sorted({k, *ks}) if served else [k]
-        examples = reading_examples(asked.queries, run, asked.passages, asked.qrels, asked.answers, max(wanted))
+        examples = reading_examples(of.queries, run, of.passages, of.qrels, of.answers, max(wanted))
         readings = reader.read_all(
             [example.question for example in examples],
             [example.passages for example in examples],

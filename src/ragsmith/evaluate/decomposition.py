@@ -9,6 +9,7 @@ from ragsmith.evaluate._checks import listed, repeated, require_columns, some
 from ragsmith.evaluate.estimate import estimate
 from ragsmith.evaluate.significance import estimates
 
+UNJUDGED = "unjudged"  # of a question of which no right passage is known
 CATEGORIES = ("retrieved_right", "retrieved_wrong", "missed_right", "missed_wrong", "abstained")
 
 

@@ -46,6 +46,8 @@ def diagnose(
 ) -> dict[str, Any]:
     """The parts `decomposition`, `slices`, `sweep` and `calibration` of metrics.json.
 
+    The first is of the judged questions alone, and None without any.
+
     Args:
         asked: the test questions.
         runs: system, query_id, passage_id, score, rank.
@@ -60,9 +62,13 @@ def diagnose(
         score_answers(predicted, asked.answers).assign(k=k) for k, predicted in answered.sweep.groupby("k", sort=True)
     ]
     gain = f"ndcg@10_{served}"
-    judged_by = {"em": "em"} | ({"ndcg@10": gain} if gain in per_query else {})
+    # Slices are compared with all other questions: by nDCG only where all are judged.
+    by_rank = gain in per_query and per_query[gain].notna().all()
+    judged_by = {"em": "em"} | ({"ndcg@10": gain} if by_rank else {})
+    judged = per_query[per_query["query_id"].isin(asked.judged())]
+    lost = decompose(judged, asked.qrels, least_score=settings.least_score, **chance) if len(judged) else None
     return {
-        "decomposition": decompose(per_query, asked.qrels, least_score=settings.least_score, **chance),
+        "decomposition": lost,
         "slices": summarise_slices(per_query, judged_by, min_queries=settings.min_slice, **chance),
         "sweep": {
             **retrieval_sweep(runs, asked.qrels, asked.answers, asked.passages, settings.ks, **chance),
@@ -81,8 +87,8 @@ def summarise_conditions(
         scored: of each condition, from `score_conditions`; `SERVED` among them.
         samples, seed: of intervals and tests.
     Returns:
-        {condition: {metric: {mean, ci95}}}, and the comparison of each other condition with the served one by EM and
-        F1, Holm's correction over all of them.
+        {condition: {metric: {mean, ci95}}}, each of the questions that were asked in it; and the comparison of each
+        other condition with the served one by EM and F1, on the questions of both, Holm's correction over all of them.
     """
     conditions = {
         condition: estimates(scores.sort_values("query_id", kind="stable")[list(COLUMNS)], samples=samples, seed=seed)
@@ -93,7 +99,13 @@ def summarise_conditions(
         one
         for condition, scores in scored.items()
         if condition != SERVED
-        for one in compare(served, answer_metrics(scores), names=(SERVED, condition), samples=samples, seed=seed)
+        for one in compare(
+            served[served["query_id"].isin(scores["query_id"])],
+            answer_metrics(scores),
+            names=(SERVED, condition),
+            samples=samples,
+            seed=seed,
+        )
     ]
     return conditions, [vars(one) | {"ci95": list(one.ci95)} for one in correct_together(compared)]
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ragsmith.evaluate._figure_parts import COLOURS, error_bars
+from ragsmith.evaluate._checks import listed
+from ragsmith.evaluate._figure_parts import COLOURS, empty_figure, error_bars
 from ragsmith.evaluate.headline import metric_label
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ def rank_distribution(per_query: pd.DataFrame) -> pd.DataFrame:
     """Count at which rank each system has its first right passage.
 
     Args:
-        per_query: a column rank_<system> (nullable int, 1 is best) for each system.
+        per_query: a column rank_<system> (nullable int, 1 is best) for each system; where it has right_ids (lists),
+            queries with an empty one are left out.
     Returns:
         system, bucket ("1", "2", "3", "4–10", "not found": missing or below 10), queries (count), share (0 to 1);
         every bucket of every system, in order.
@@ -28,6 +30,7 @@ def rank_distribution(per_query: pd.DataFrame) -> pd.DataFrame:
         ValueError: no column begins with rank_, or there are no rows.
     """
     columns = [column for column in per_query.columns if column.startswith("rank_")]
+    per_query = judged_rows(per_query)
     if not columns or per_query.empty:
         raise ValueError("Ranks need at least one query and one column named rank_<system>, such as rank_bm25.")
     rows = []
@@ -39,6 +42,15 @@ def rank_distribution(per_query: pd.DataFrame) -> pd.DataFrame:
             count = int(counts[bucket])
             rows.append((column.removeprefix("rank_"), bucket, count, count / len(per_query)))
     return pd.DataFrame(rows, columns=["system", "bucket", "queries", "share"])
+
+
+def judged_rows(per_query: pd.DataFrame) -> pd.DataFrame:
+    """The questions that have ranks: of one that nobody judged, a missing rank says nothing."""
+    if not any(str(column).startswith("rank_") for column in per_query.columns):
+        return per_query.iloc[:0]
+    if "right_ids" not in per_query:
+        return per_query
+    return per_query[[len(listed(right)) > 0 for right in per_query["right_ids"]]]
 
 
 def retrieval_figure(metrics: Mapping[str, Any]) -> "Figure":
@@ -74,12 +86,12 @@ def rank_figure(per_query: pd.DataFrame) -> "Figure":
     """Stacked bars: at which rank each system has its first right passage.
 
     Args:
-        per_query: as in `rank_distribution`.
-    Raises:
-        ValueError: as in `rank_distribution`.
+        per_query: as in `rank_distribution`; without judged questions the figure is empty and says so.
     """
     from plotly import graph_objects
 
+    if judged_rows(per_query).empty:
+        return empty_figure("Rank of the first right passage", "No question has a passage that was judged right.")
     counts = rank_distribution(per_query)
     figure = graph_objects.Figure()
     for bucket, colour in _BUCKET_COLOURS.items():

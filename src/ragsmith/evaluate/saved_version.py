@@ -33,7 +33,8 @@ class SavedVersion:
         name: what it is called in tables.
         metrics: the content of metrics.json.
         per_query: query_id, query, answer (str), em, f1 and others of `ANSWER_METRICS` (0 to 1), <metric>@<k>_<system>
-            (0 to 1), rank_<system> (Int64, missing where nothing right was found). Other columns are not read.
+            (0 to 1, missing where no passage was judged), rank_<system> (Int64, missing where nothing right was
+            found). Other columns are not read.
     """
 
     name: str
@@ -191,7 +192,8 @@ def _values(column: Any, name: str, path: Path) -> Any:
         if not ((given >= 1) & (given == given.round()) & (given < 2**31)).all():
             raise ValueError(f"{path}: column {name!r} holds something that is no rank (1, 2, 3 …, or missing).")
         return numbers.astype("Int64")
-    if not numbers.between(0, 1).all():
+    given = numbers.dropna() if split_system(name) else numbers  # a question that nobody judged has no such score
+    if not given.between(0, 1).all():
         raise ValueError(f"{path}: column {name!r} holds something that is no score from 0 to 1.")
     return numbers
 

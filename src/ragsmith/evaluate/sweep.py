@@ -33,16 +33,16 @@ def retrieval_sweep(
 
     Args:
         runs: system, query_id, passage_id, score, rank.
-        qrels: query_id, passage_id, grade, of the queries to score.
-        answers: query_id, answers (list of str); others than of these queries are left out. None, or none of these
-            queries: answer recall is left out.
+        qrels: query_id, passage_id, grade, of the queries to score; may be empty where there are answers.
+        answers: query_id, answers (list of str); others than of these queries and of the runs' are left out. None, or
+            none of these queries: answer recall is left out. A query of the runs that has answers needs no qrels.
         passages: passage_id, text; needed with answers.
         ks: depths, each at least 1; any order, doubles count once.
         samples, seed: of the intervals.
     Returns:
         retrieval: {system: {kind: {"<k>": mean}}}, with the kinds hit, recall, precision, mrr, map, ndcg,
         answer_recall and the depths ascending; retrieval_ci95: the same with [low, high] in the place of the means.
-        answer_recall is over those queries that have an accepted answer.
+        answer_recall is over those queries that have an accepted answer, the others over those that have qrels.
     Raises:
         ValueError: no depth or one below 1, no system, answers without passages, fewer than two queries; as in
             `score_matrix` and `answer_recall`.
@@ -53,16 +53,21 @@ def retrieval_sweep(
         raise ValueError(f"The depths are {some(depths)}; pass at least one, and none below 1.")
     if runs.empty:
         raise ValueError("The runs are empty, so there is nothing to score. Retrieve passages first.")
-    references = _references(answers, passages, qrels)
+    references = _references(answers, passages, {*qrels["query_id"], *runs["query_id"]})
+    answered = set() if references is None else set(references["query_id"])
+    unjudged = answered - set(qrels["query_id"])
     means: dict[str, Any] = {}
     intervals: dict[str, Any] = {}
     for system, table in runs.groupby("system", sort=False):
         run = table[RUN_COLUMNS].reset_index(drop=True)
         # The name tells the kind and the depth, so that one pass over the run gives all.
-        matrices = [score_matrix(run, qrels, [f"{kind}@{k}" for kind in RETRIEVAL_KINDS for k in depths])]
+        matrices = []
+        if len(qrels) or not unjudged:
+            judged = run[~run["query_id"].isin(unjudged)].reset_index(drop=True)
+            matrices.append(score_matrix(judged, qrels, [f"{kind}@{k}" for kind in RETRIEVAL_KINDS for k in depths]))
         if references is not None and passages is not None:
-            answered = run[run["query_id"].isin(references["query_id"])]
-            matrices.append(answer_recall(answered, passages, references, depths))
+            read = run[run["query_id"].isin(answered)]
+            matrices.append(answer_recall(read, passages, references, depths))
         found: dict[Any, Any] = {}
         for matrix in matrices:
             ordered = matrix.iloc[np.argsort(matrix.index.astype(str), kind="stable")]
@@ -109,12 +114,12 @@ def reader_sweep(sweep_scores: pd.DataFrame, *, samples: int = 10_000, seed: int
 
 
 def _references(
-    answers: pd.DataFrame | None, passages: pd.DataFrame | None, qrels: pd.DataFrame
+    answers: pd.DataFrame | None, passages: pd.DataFrame | None, query_ids: set[Any]
 ) -> pd.DataFrame | None:
     if answers is None:
         return None
     if passages is None:
         raise ValueError("Answer recall looks for the answers in the passages' texts; pass the passages table too.")
     require_columns(answers, "answers", ["query_id", "answers"])
-    judged = answers[answers["query_id"].isin(qrels["query_id"])]
-    return None if judged.empty else judged
+    sought = answers[answers["query_id"].isin(query_ids)]
+    return None if sought.empty else sought

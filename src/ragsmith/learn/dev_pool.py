@@ -39,7 +39,8 @@ def dev_set(
     judged = queries["query_id"].isin(relevant.index).to_numpy()
     if not judged.any():
         raise ValueError(
-            "There is no dev question with a right passage: training could not be steered. Add dev questions."
+            "There is no dev question with a right passage: training could not be steered. Add dev questions, "
+            "or set data_collection.records.distant_supervision to true if they have answers alone."
         )
     _, rows = index.search(query_vectors[judged], NEIGHBOURS)
     pool = {passage_id for passage_ids in relevant for passage_id in passage_ids}

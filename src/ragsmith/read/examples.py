@@ -1,12 +1,13 @@
 """Questions with what was retrieved for them, as the reader trains on and is judged by."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
 
 from ragsmith.read.extractive import ReadingPassage
 from ragsmith.read.training import ReadingExample
+from ragsmith.retrieve.has_answer import found_by, has_answer
 from ragsmith.retrieve.passage_text import passage_inputs
 
 
@@ -59,23 +60,30 @@ def with_right_passage(
     passages: pd.DataFrame,
     cut_probability: float,
     seed: int,
+    unjudged: Collection[int] = (),
 ) -> list[ReadingExample]:
     """Training examples of which each holds its right passage, at a place that tells nothing.
 
     Where the right passage was not retrieved it takes the last place. The stretch that the question was taken from is
-    left out of it part of the time, or the reader would learn to look for equal words. Passages are shuffled.
+    left out of it part of the time, or the reader would learn to look for equal words. Passages are shuffled. Where
+    nobody judged the passages, each that holds an accepted answer counts as right (distant supervision, Chen et al.,
+    ACL 2017): the others would else be taught to be wrong, though they may well answer.
 
     Args:
         examples: from `reading_examples`.
-        sources: per example, the passage that it was made from and the stretch of its text.
+        sources: per example, the passage that it was made from (empty: none is known) and the stretch of its text.
         passages: passage_id, title, text.
         cut_probability: how often the stretch is left out.
         seed: of places and cuts.
+        unjudged: places of the examples whose passages nobody judged.
     """
     generator = np.random.default_rng(seed)
     rows = passages.set_index("passage_id")
     changed = []
-    for example, (passage_id, start, end) in zip(examples, sources, strict=True):
+    for place, (example, (passage_id, start, end)) in enumerate(zip(examples, sources, strict=True)):
+        if not passage_id:
+            changed.append(shuffled(example, example.passages, example.right, place in unjudged, generator))
+            continue
         text, title = rows.at[passage_id, "text"], rows.at[passage_id, "title"]
         cut = generator.random() < cut_probability and 0 < start < end
         kept = f"{text[:start].rstrip()}\n{text[end:].lstrip()}".strip() if cut else text
@@ -86,10 +94,21 @@ def with_right_passage(
             others = others[: max(0, len(example.passages) - 1)]
             scores = [others[-1].score if others else 0.0]
         shown = [*others, ReadingPassage(passage_id, source_text, scores[0])]
-        order = generator.permutation(len(shown))
-        changed.append(
-            ReadingExample(
-                example.question, tuple(shown[place] for place in order), example.answers, example.right | {passage_id}
-            )
-        )
+        changed.append(shuffled(example, shown, example.right | {passage_id}, place in unjudged, generator))
     return changed
+
+
+def shuffled(
+    example: ReadingExample,
+    shown: Sequence[ReadingPassage],
+    right: frozenset[str],
+    unjudged: bool,
+    generator: np.random.Generator,
+) -> ReadingExample:
+    """The example with these passages in any order; where nobody judged them, those that hold an answer are right."""
+    order = generator.permutation(len(shown))
+    held = (
+        passage.passage_id for passage in shown if unjudged and has_answer(passage.text, found_by(example.answers))
+    )
+    found = frozenset(held) if unjudged else right
+    return ReadingExample(example.question, tuple(shown[place] for place in order), example.answers, found)

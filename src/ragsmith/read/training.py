@@ -20,7 +20,7 @@ class ReadingExample:
 
     Attributes:
         question: its text.
-        passages: best first; in training at least one holds the answer.
+        passages: best first; in training at least one is right.
         answers: accepted answers.
         right: passages whose spans count as right in training, when they hold an answer.
     """

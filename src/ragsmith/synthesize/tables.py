@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from ragsmith.collect.questions import example_id
+from ragsmith.collect.questions import JUDGED, example_id
 from ragsmith.collect.sections import heading_name
 
 QUERY_COLUMNS = ["query_id", "text", "kind", "split", "origin", "passage_id", "cut_start", "cut_end"]
@@ -13,24 +13,26 @@ def gold_tables(gold: pd.DataFrame, splits: pd.DataFrame) -> tuple[pd.DataFrame,
     """Questions written by hand as queries, qrels and answers.
 
     Args:
-        gold: query_id, text, passage_ids, answers, document_ids.
+        gold: query_id, text, passage_ids, answers, document_ids, split (for questions without documents), supervision.
         splits: document_id, split.
     Returns:
-        queries (kind `gold`; passage_id is the first right one, nothing is cut), qrels, answers (spans unknown: -1).
+        queries (kind and origin `gold`, or as origin the supervision of those that nobody judged; passage_id is the
+        first right one or empty, nothing is cut), qrels, answers (spans unknown: -1).
     Raises:
         ValueError: a question's documents lie in several splits, or in train.
     """
     split_of = dict(zip(splits["document_id"], splits["split"], strict=True))
     queries, qrels, answers = [], [], []
     for row in gold.itertuples(index=False):
-        found = {split_of[document_id] for document_id in row.document_ids}
+        found = {split_of[document_id] for document_id in row.document_ids} or {row.split}
         if len(found) != 1 or "train" in found:
             raise ValueError(
                 f"The documents that answer {row.text!r} lie in {', '.join(sorted(found))}: "
                 "gold questions need documents of dev alone or test alone."
             )
-        first = row.passage_ids[0]
-        queries.append([row.query_id, row.text, "gold", found.pop(), "gold", first, 0, 0])
+        first = next(iter(row.passage_ids), "")
+        origin = "gold" if row.supervision == JUDGED else row.supervision
+        queries.append([row.query_id, row.text, "gold", found.pop(), origin, first, 0, 0])
         qrels += [[row.query_id, passage_id, 1] for passage_id in row.passage_ids]
         answers.append([row.query_id, list(row.answers), first, -1, -1])
     return (
@@ -44,14 +46,16 @@ def example_tables(examples: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, 
     """Example questions written by hand, all about training documents, as queries, qrels and answers.
 
     Args:
-        examples: query_id, text, passage_ids, answers.
+        examples: query_id, text, passage_ids, answers, supervision.
     Returns:
-        queries (kind `example`, split `train`; nothing is cut), qrels, answers (spans unknown: -1).
+        queries (kind `example`, split `train`, origin `written`, or the supervision of those that nobody judged;
+        passage_id may be empty; nothing is cut), qrels, answers (spans unknown: -1).
     """
     queries, qrels, answers = [], [], []
     for row in examples.itertuples(index=False):
-        query_id, first = example_id(row.query_id), row.passage_ids[0]
-        queries.append([query_id, row.text, "example", "train", "written", first, 0, 0])
+        query_id, first = example_id(row.query_id), next(iter(row.passage_ids), "")
+        origin = "written" if row.supervision == JUDGED else row.supervision
+        queries.append([query_id, row.text, "example", "train", origin, first, 0, 0])
         qrels += [[query_id, passage_id, 1] for passage_id in row.passage_ids]
         answers.append([query_id, list(row.answers), first, -1, -1])
     return (

@@ -14,9 +14,11 @@ from ragsmith.collect.exchange.division import (
     TAKEN,
     UNANSWERED,
     answered_questions,
+    by_supervision,
     divide_questions,
     given_negatives,
     judged_questions,
+    require_training,
     training_questions,
 )
 from ragsmith.collect.exchange.tables import QUESTION_COLUMNS
@@ -57,6 +59,7 @@ def test_a_text_asked_twice_is_one_question_with_all_its_passages() -> None:
         ask("Who?", "p1a", negative_ids=["p3a", "p2a"], negative_scores=[0.5, 0.4], answers=["me"]),
         ask("  WHO? ".strip(), "p2a", negative_ids=["p3b"], answers=["you", "me"]),
         ask("Nobody?"),
+        ask("Impossible?", negative_ids=["p3a"]),
     )
     (row,) = table.to_dict("records")
     assert row["passage_ids"] == ["p1a", "p2a"] and row["document_ids"] == ["d1", "d2"]
@@ -64,13 +67,61 @@ def test_a_text_asked_twice_is_one_question_with_all_its_passages() -> None:
     # What is right for one of them is no negative.
     assert row["negative_ids"] == ["p3a", "p3b"]
     assert row["negative_scores"][0] == 0.5 and math.isnan(row["negative_scores"][1])
-    assert left_out == {UNANSWERED: 1, ASKED_AGAIN: 0, JOINED: 1}
+    assert row["supervision"] == "judged" and left_out == {UNANSWERED: 2, ASKED_AGAIN: 0, JOINED: 1}
+
+
+def test_a_question_with_an_answer_and_no_passage_stays_and_takes_a_passage_that_another_file_names() -> None:
+    table, left_out = answered(
+        ask("Alone?", answers=["me"], split="test"),
+        ask("Who?", answers=["you"]),
+        ask("who?", "p1a"),
+        ask("alone?", "p2a", split="train"),
+    )
+    rows = table[["text", "passage_ids", "answers", "document_ids", "split", "supervision"]].to_numpy().tolist()
+    assert rows == [
+        ["Alone?", [], ["me"], [], "test", "answers"],
+        ["Who?", ["p1a"], ["you"], ["d1"], "", "judged"],
+    ]
+    assert left_out == {UNANSWERED: 0, ASKED_AGAIN: 1, JOINED: 1}
+
+
+def test_questions_of_which_no_document_is_known_are_divided_one_by_one_unless_their_file_says_the_split() -> None:
+    free = [ask(f"free {number}", answers=["x"]) for number in range(60)]
+    named = [ask("t", answers=["x"], split="test"), ask("d", "p1a", split="dev"), ask("d too", "p1a", answers=["x"])]
+    table, left_out = divided(*free, *named)
+    found = splits(table)
+    assert len(table) == 63 and found["t"] == "test" and found["d"] == found["d too"] == "dev"
+    counts = pd.Series([found[f"free {number}"] for number in range(60)]).value_counts().to_dict()
+    assert counts == {"train": 48, "dev": 6, "test": 6} and left_out == {TAKEN: 0, SHARED: 0}
+    assert table.loc[table["text"] != "d", "document_ids"].map(len).sum() == 1  # of "d too" alone: none is made up
+    assert splits(divided(*free, seed=1)[0]) != splits(divided(*free)[0]) == splits(divided(*reversed(free))[0])
+    assert by_supervision(table) == {"answers": {"dev": 6, "test": 7, "train": 48}, "judged": {"dev": 2}}
+
+
+def test_a_lone_training_file_without_documents_gives_dev_and_test_too() -> None:
+    asked = [ask(f"{number}", answers=["x"], split="train") for number in range(40)]
+    assert set(divided(*asked)[0]["split"]) == {"train"}
+    table, _ = divided(*asked, complete=True)
+    assert table["split"].value_counts().to_dict() == {"train": 32, "dev": 4, "test": 4}
 
 
 def test_a_question_of_two_splits_belongs_to_the_strictest() -> None:
     table, left_out = answered(ask("q", "p1a", split="train"), ask("Q", "p2a", split="test"), ask("q", "p3a"))
     assert table["split"].tolist() == ["test"] and table["passage_ids"].tolist() == [["p2a", "p3a"]]
     assert left_out[ASKED_AGAIN] == 1
+
+
+def test_training_questions_that_dev_and_test_ask_too_are_refused_when_none_is_left() -> None:
+    asked = [ask("q", "p1a", split="train"), ask("q", "p1a", split="test"), ask("r", answers=["x"], split="train")]
+    for count, refused in ((2, True), (3, False)):
+        questions = pd.DataFrame(asked[:count], columns=QUESTION_COLUMNS)
+        table, _ = answered(*asked[:count])
+        if refused:
+            with pytest.raises(ValueError, match="All 1 training questions of the records are asked in their files"):
+                require_training(questions, table)
+        else:
+            require_training(questions, table)
+    require_training(pd.DataFrame(asked[1:2], columns=QUESTION_COLUMNS), answered(*asked[1:2])[0])
 
 
 def test_a_passage_that_was_dropped_as_duplicate_is_the_one_that_was_kept() -> None:
@@ -147,7 +198,7 @@ def test_no_records_give_empty_tables_with_all_columns() -> None:
     table, left_out = divided(complete=True)
     assert table.empty and {*GOLD_COLUMNS, "split", "negative_ids"} <= set(table.columns) and left_out[SHARED] == 0
     gold, again = judged_questions(pd.DataFrame(columns=GOLD_COLUMNS), table)
-    assert gold.empty and gold.columns.tolist() == [*GOLD_COLUMNS, "split"] and again == 0
+    assert gold.empty and gold.columns.tolist() == [*GOLD_COLUMNS, "split", "supervision"] and again == 0
     empty = pd.DataFrame(columns=["document_id", "split"])
     assert given_negatives(table, PASSAGES, empty)[0].columns.tolist() == ["query_id", "passage_id", "score"]
 

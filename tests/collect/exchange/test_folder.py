@@ -84,6 +84,66 @@ def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "content", "wanted"),
+    [
+        ("kb.csv", "A\tone two\nB\tthree", "knowledge_base"),
+        ("kb.TSV.gz", "A\tone two\nno tab here\nB\tthree", "knowledge_base"),
+        ("kb.txt", "A\tone two", None),
+        ("kb.csv", "A,one\nB,two", None),
+        ("kb.tsv", "1\tA\tone two", None),
+        ("kb.tsv", "A\tone\nno\nno", None),
+    ],
+)
+def test_two_columns_between_tabs_are_a_knowledge_base_where_the_name_says_table(
+    tmp_path: Path, name: str, content: str, wanted: str | None
+) -> None:
+    path = tmp_path / name
+    path.write_text(content)
+    assert detect_format(path) == wanted
+
+
+def test_a_folder_of_rag_end2end_retriever_is_read_wherever_its_parts_lie(tmp_path: Path) -> None:
+    for folder in ("kb", "data/fold"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "kb/my.csv").write_text("Aaron\tAaron was a prophet.\n")
+    for name, count in (("train", 3), ("val", 2), ("test", 1)):
+        (tmp_path / f"data/fold/{name}.source").write_text("".join(f"{name} {line}?\n" for line in range(count)))
+        (tmp_path / f"data/fold/{name}.target").write_text("a prophet\n" * count)
+    reading = read_records(tmp_path)
+    found = [(file["uri"], file["format"], file["split"], file["questions"]) for file in reading.files]
+    assert found == [
+        ("kb/my.csv", "knowledge_base", None, 0),
+        ("data/fold/test.source", "source_target", "test", 1),
+        ("data/fold/train.source", "source_target", "train", 3),
+        ("data/fold/val.source", "source_target", "dev", 2),
+    ]
+    assert not reading.rejected and len(reading.records.documents) == 1 and len(reading.records.questions) == 6
+
+
+def test_questions_without_anything_they_could_be_about_are_refused(tmp_path: Path) -> None:
+    for suffix in ("source", "target"):
+        (tmp_path / f"train.{suffix}").write_text("x\n")
+    (tmp_path / "kb.csv").write_text("Aaron,a prophet\n")
+    with pytest.raises(ValueError, match=r"1 questions and no knowledge base.*In kb\.csv most"):
+        read_records(tmp_path)
+    assert len(read_records(tmp_path, other_documents=True).records.questions) == 1
+    # Where the knowledge base has faults itself, those are told and nothing else.
+    (tmp_path / "kb.csv").write_text("Aaron\ta prophet\nMoses\t\n")
+    with pytest.raises(ValueError, match=r"kb\.csv:2: nothing stands in the text") as caught:
+        read_records(tmp_path)
+    assert "no knowledge base" not in str(caught.value)
+
+
+def test_half_a_pair_and_a_pair_that_is_there_twice_are_faults(tmp_path: Path) -> None:
+    for name in ("train.source", "test.target", "val.source", "val.source.gz", "val.target"):
+        (tmp_path / name).write_text("x\n")
+    with pytest.raises(ValueError, match=r"train\.source: its \.target file is not there") as caught:
+        read_records(tmp_path)
+    assert "test.target: its .source file is not there" in str(caught.value)
+    assert "val.source.gz is there too" in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("name", "split"),
     [
         ("WikiQA-dev.tsv.gz", "dev"),

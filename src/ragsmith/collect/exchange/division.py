@@ -5,14 +5,14 @@ from typing import Any
 
 import pandas as pd
 
-from ragsmith.collect.questions import GOLD_COLUMNS, example_id, query_id
+from ragsmith.collect.questions import ANSWERS, GOLD_COLUMNS, JUDGED, example_id, query_id
 from ragsmith.collect.split import assign, connected
 
 # What a document or a text that stands in several splits belongs to: what is judged is never trained on.
 STRICTNESS = {"": 0, "train": 1, "dev": 2, "test": 3}
-DIVIDED_COLUMNS = [*GOLD_COLUMNS, "negative_ids", "negative_scores", "split", "origin"]
+DIVIDED_COLUMNS = [*GOLD_COLUMNS, "negative_ids", "negative_scores", "split", "origin", "supervision"]
 
-UNANSWERED = "no passage answers it"
+UNANSWERED = "neither a passage nor an answer"
 JOINED = "joined with the same question"
 ASKED_AGAIN = "asked in another split too"
 TAKEN = "about a document of the gold questions"
@@ -22,10 +22,10 @@ SHARED = "about a document of another split"
 def answered_questions(
     questions: pd.DataFrame, passages: pd.DataFrame, duplicates: pd.DataFrame
 ) -> tuple[pd.DataFrame, dict[str, int]]:
-    """The questions that some passage answers, each text once, with the passages that are left after duplicates.
+    """The questions that have a passage or an answer, each text once.
 
-    A text that is asked several times is one question with all its passages. When files of different splits ask it,
-    the strictest keeps it (test, then dev).
+    Of passages, those count that are left after duplicates. A text that is asked several times is one question with
+    all its passages. When files of different splits ask it, the strictest keeps it (test, then dev).
 
     Args:
         questions: from `record_questions`.
@@ -33,8 +33,8 @@ def answered_questions(
         duplicates: passage_id, duplicate_of.
     Returns:
         query_id, text, passage_ids, answers (without any: the texts of the right passages, which in WikiQA are
-        sentences), document_ids, negative_ids, negative_scores, split, origin; and how many have no row of their own,
-        by reason.
+        sentences), document_ids, negative_ids, negative_scores, split, origin, supervision (`judged`, or `answers`
+        where no passage is known); and how many have no row of their own, by reason.
     """
     kept_as = dict(zip(duplicates["passage_id"], duplicates["duplicate_of"], strict=True))
     document_of = dict(zip(passages["passage_id"], passages["document_id"], strict=True))
@@ -42,7 +42,7 @@ def answered_questions(
     by_text: dict[str, list[Any]] = {}
     left_out = {UNANSWERED: 0, ASKED_AGAIN: 0, JOINED: 0}
     for row in questions.itertuples(index=False):
-        if len(row.passage_ids):
+        if len(row.passage_ids) or len(row.answers):
             by_text.setdefault(" ".join(row.text.casefold().split()), []).append(row)
         else:
             left_out[UNANSWERED] += 1
@@ -71,9 +71,28 @@ def answered_questions(
                 "negative_scores": list(negatives.values()),
                 "split": split,
                 "origin": kept[0].origin,
+                "supervision": JUDGED if positives else ANSWERS,
             }
         )
     return pd.DataFrame(rows, columns=DIVIDED_COLUMNS), left_out
+
+
+def require_training(questions: pd.DataFrame, answered: pd.DataFrame) -> None:
+    """Refuse records of which no training question is left because dev and test ask them all.
+
+    Args:
+        questions: from `record_questions`.
+        answered: from `answered_questions`.
+    Raises:
+        ValueError: there are such questions, and each is asked in a file of dev or test too.
+    """
+    named = int((questions["split"] == "train").sum())
+    if named and len(answered) and not answered["split"].isin(["train", ""]).any():
+        raise ValueError(
+            f"All {named} training questions of the records are asked in their files of dev or test too, and what is "
+            "judged by is never trained on. Leave them out of those files; without such files, dev and test are taken "
+            "out of the training questions."
+        )
 
 
 def divide_questions(
@@ -83,7 +102,8 @@ def divide_questions(
 
     The name of a question's file decides, where it says something; then a document belongs to the strictest of the
     splits that ask about it, and questions of the others about it are left out. Questions of other files are divided
-    by document: those about a document that has a split already follow it.
+    by document: those about a document that has a split already follow it. A question of which no document is known
+    is divided by itself.
 
     Args:
         questions: from `answered_questions`.
@@ -96,7 +116,9 @@ def divide_questions(
     """
     theirs = set(taken)
     free = questions["document_ids"].map(theirs.isdisjoint).astype(bool)
-    rows = questions[free]
+    # A question without documents is about something of its own: no document ties it to another.
+    about = [list(found) or [of] for found, of in zip(questions["document_ids"], questions["query_id"], strict=True)]
+    rows = questions.assign(document_ids=pd.Series(about, index=questions.index, dtype=object))[free]
     split_of: dict[str, str] = {}
     for documents, split in zip(rows["document_ids"], rows["split"], strict=True):
         for found in documents if split else ():
@@ -117,7 +139,7 @@ def divide_questions(
         decided(documents, named, split_of, fixed)
         for documents, named in zip(rows["document_ids"], rows["split"], strict=True)
     ]
-    divided = rows.assign(split=chosen)
+    divided = questions[free].assign(split=chosen)
     kept = divided[divided["split"] != ""].reset_index(drop=True)
     return kept, {TAKEN: int((~free).sum()), SHARED: len(divided) - len(kept)}
 
@@ -157,12 +179,21 @@ def judged_questions(gold: pd.DataFrame, divided: pd.DataFrame) -> tuple[pd.Data
         gold: of those written by hand, as `resolve_questions` gives them.
         divided: from `divide_questions`.
     Returns:
-        The columns of `gold` and split (empty: to be divided), and how many of the records are asked by hand too.
+        The columns of `gold`, split (empty: to be divided) and supervision, and how many of the records are asked by
+        hand too.
     """
     judged = divided[divided["split"].isin(["dev", "test"])]
     again = judged["text"].str.casefold().isin(set(gold["text"].str.casefold())).astype(bool)
-    tables = [gold.assign(split=""), judged.loc[~again, [*GOLD_COLUMNS, "split"]]]
+    tables = [gold.assign(split="", supervision=JUDGED), judged.loc[~again, [*GOLD_COLUMNS, "split", "supervision"]]]
     return pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True), int(again.sum())
+
+
+def by_supervision(divided: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """How many questions each split has, by who says what answers them."""
+    counts: dict[str, dict[str, int]] = {}
+    for (supervision, split), rows in divided.groupby(["supervision", "split"]):
+        counts.setdefault(str(supervision), {})[str(split)] = len(rows)
+    return counts
 
 
 def training_questions(divided: pd.DataFrame, examples: pd.DataFrame) -> pd.DataFrame:

@@ -35,13 +35,13 @@ class Answer:
 
     Attributes:
         text: as given.
-        passage_id: the passage that it was marked in.
-        start: its first character there.
+        passage_id: the passage that it was marked in; empty when the file names none.
+        start: its first character there; -1 without a passage.
     """
 
     text: str
-    passage_id: str
-    start: int
+    passage_id: str = ""
+    start: int = -1
 
 
 @dataclass(frozen=True)

@@ -105,15 +105,19 @@ class Faults:
         """Note a fault; `where` is a line's number or a place within the JSON."""
         self.found.append(f"{self.path.name}:{where}: {reason}")
 
-    def refuse(self) -> None:
-        """Raise ValueError with the first 20 faults, if there are any."""
-        if not self.found:
-            return
+    @property
+    def message(self) -> str:
+        """The first 20 faults, and how many there are."""
         count = "1 fault" if len(self.found) == 1 else f"{len(self.found)} faults"
         shown = self.found[:SHOWN_FAULTS]
         if len(self.found) > SHOWN_FAULTS:
             shown.append(f"… and {len(self.found) - SHOWN_FAULTS} more")
-        raise ValueError(f"{self.path} has {count}:\n  " + "\n  ".join(shown))
+        return f"{self.path} has {count}:\n  " + "\n  ".join(shown)
+
+    def refuse(self) -> None:
+        """Raise ValueError with the message, if there are any faults."""
+        if self.found:
+            raise ValueError(self.message)
 
 
 def is_text(value: object) -> bool:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ragsmith.evaluate._checks import listed
-from ragsmith.evaluate.figures import BUCKETS, rank_distribution
+from ragsmith.evaluate.figures import BUCKETS, judged_rows, rank_distribution
 from ragsmith.evaluate.headline import metric_label
 from ragsmith.evaluate.report.cells import id_list, plain
 from ragsmith.evaluate.report.charts import Point, depth_chart, share_chart
@@ -63,7 +63,7 @@ def run_facts(run: Mapping[str, Any], test_queries: int) -> list[tuple[str, list
 
 def rank_stacks(per_query: pd.DataFrame) -> list[tuple[str, list[dict[str, Any]]]]:
     """For each system the segments of its bar: bucket, queries, start and width in percent."""
-    if per_query.empty or not any(str(name).startswith("rank_") for name in per_query.columns):
+    if judged_rows(per_query).empty:
         return []
     shares = rank_distribution(per_query)
     stacks = []

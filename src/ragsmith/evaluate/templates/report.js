@@ -71,7 +71,8 @@
   if (columns.category) {
     const present = new Set(columns.category);
     const options = data.categories.filter(([key]) => present.has(key));
-    addFilter("category", "What went wrong", [[null, options]], (row, value) => columns.category[row] === value);
+    // Where nobody judged any question there is nothing to choose.
+    if (options.length) addFilter("category", "What went wrong", [[null, options]], (row, value) => columns.category[row] === value);
   }
   if (data.ranks.length > 1) {
     // Position of the two systems and what is asked of them, such as "1 0 better".
@@ -213,7 +214,8 @@
       const ndcg = new Map(data.ndcg.map(({ name, values }) => [name, values]));
       parts.push(make("h4", { text: "First right passage" }));
       parts.push(facts(data.ranks.map(({ name, values }) => {
-        const rank = known(values[row]) ? `rank ${values[row]}` : "not found";
+        const unjudged = ndcg.has(name) && !known(ndcg.get(name)[row]);
+        const rank = known(values[row]) ? `rank ${values[row]}` : unjudged ? "not judged" : "not found";
         return [name, ndcg.has(name) ? `${rank} · nDCG@10 ${decimals(ndcg.get(name)[row])}` : rank];
       })));
     }

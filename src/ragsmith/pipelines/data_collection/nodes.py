@@ -27,7 +27,7 @@ def collect_documents(
         reading = read_folder(source_folder, params.folder.max_bytes)
     found = RecordReading()
     if params.records.enabled and records_folder.is_dir():
-        found = read_records(records_folder, params.records.max_bytes)
+        found = read_records(records_folder, params.records.max_bytes, other_documents=bool(reading.documents))
     table = document_table([*documents, *reading.documents, *tables.record_documents(found.records)])
     if table.empty:
         raise ValueError(
@@ -75,8 +75,15 @@ def gather_gold(
 
     The questions of the records come with their splits as a table of their own, for training asks for the others.
     """
-    from ragsmith.collect.exchange.division import answered_questions, divide_questions, judged_questions
+    from ragsmith.collect.exchange.division import (
+        answered_questions,
+        by_supervision,
+        divide_questions,
+        judged_questions,
+        require_training,
+    )
     from ragsmith.collect.questions import SAMPLE_QUESTIONS, question_files, read_questions, resolve_questions
+    from ragsmith.retrieve.distant_supervision import supervise
 
     files = question_files(questions_folder, SAMPLE_QUESTIONS if params.sample.enabled else None)
     questions = [question for file in files for question in read_questions(file)]
@@ -95,17 +102,27 @@ def gather_gold(
     }
     logger.info("gold questions: %d of %d have their passages in this corpus", len(gold), len(questions))
     answered, unusable = answered_questions(record_questions, passages, duplicates)
+    require_training(record_questions, answered)
     shares = {"dev": params.split.documents_dev, "test": params.split.documents_test}
     taken = {document_id for ids in gold["document_ids"] for document_id in ids}
     divided, apart = divide_questions(
         answered, taken, {"train": 1 - sum(shares.values()), **shares}, params.split.seed, complete=gold.empty
     )
+    unfound = 0
+    if params.records.distant_supervision:
+        divided, unfound = supervise(divided, gold, passages)
     gold, asked_by_hand = judged_questions(gold, divided)
     by_split = {str(name): int(count) for name, count in divided["split"].value_counts().items()}
     left_out = {**unusable, **apart, "a gold question": asked_by_hand}
     if len(record_questions):
         logger.info("questions of records: %s, left out: %s", by_split, left_out)
-    records = {"questions": len(record_questions), "by_split": by_split, "left_out": left_out}
+    records = {
+        "questions": len(record_questions),
+        "by_split": by_split,
+        "by_supervision": by_supervision(divided),
+        "no_passage_holds_an_answer": unfound,
+        "left_out": left_out,
+    }
     return gold, divided, {**report, "records": records}
 
 
@@ -123,6 +140,8 @@ def gather_examples(
     """
     from ragsmith.collect.exchange.division import given_negatives, training_questions
     from ragsmith.collect.questions import (
+        GOLD_COLUMNS,
+        JUDGED,
         SAMPLE_EXAMPLES,
         for_training,
         question_files,
@@ -136,7 +155,8 @@ def gather_examples(
     own, left_out = for_training(found, splits, gold)
     records = training_questions(divided_records, own)
     recorded, records_left_out = for_training(records, splits, gold)
-    examples = pd.concat([table for table in (own, recorded[own.columns]) if len(table)] or [own], ignore_index=True)
+    tables = [own.assign(supervision=JUDGED), recorded[[*GOLD_COLUMNS, "supervision"]]]
+    examples = pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
     negatives, dropped = given_negatives(recorded, passages, splits)
     report = {
         "files": [file.name for file in files],
@@ -161,9 +181,10 @@ def split(documents: pd.DataFrame, gold: pd.DataFrame, params: DataCollectionPar
 
     shares = params.split
     dev, test = (shares.dev, shares.test) if len(gold) else (shares.documents_dev, shares.documents_test)
-    settled = gold.loc[gold["split"] != "", ["document_ids", "split"]].explode("document_ids")
+    settled = gold.loc[gold["split"] != "", ["document_ids", "split"]].explode("document_ids").dropna()
     given = dict(zip(settled["document_ids"], settled["split"], strict=True))
     by_hand = gold.loc[gold["split"] == "", "document_ids"].tolist()
-    splits = split_documents(documents["document_id"].tolist(), by_hand, dev, test, shares.seed, given)
+    asked_alone = bool((gold["document_ids"].map(len) == 0).any())
+    splits = split_documents(documents["document_id"].tolist(), by_hand, dev, test, shares.seed, given, asked_alone)
     logger.info("documents by split: %s", splits["split"].value_counts().to_dict())
     return splits

@@ -22,8 +22,11 @@ class FolderParams(Params):
 class RecordsParams(Params):
     """Questions with their passages in exchange formats (their place is `paths.records` in globals.yml)."""
 
-    enabled: bool = Field(True, description="read WikiQA, SQuAD and JSONL of queries")
+    enabled: bool = Field(True, description="read WikiQA, SQuAD, JSONL of queries, and questions about a table")
     max_bytes: int = Field(200_000_000, ge=1, description="a file that holds more, unpacked, is refused")
+    distant_supervision: bool = Field(
+        True, description="training questions with answers alone take the passage that BM25 finds and that holds one"
+    )
 
 
 class ChunkParams(Params):

@@ -25,6 +25,8 @@ def retrieve_runs(
     base_index: Path,
     retriever: Path,
     index: Path,
+    rag_retriever: Path,
+    rag_index: Path,
     base_reranker: Path | None,
     queries: pd.DataFrame,
     qrels: pd.DataFrame,
@@ -36,12 +38,13 @@ def retrieve_runs(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Ranked passages of the test questions by every system, and the right ones alone.
 
-    Systems are bm25, base, tuned, hybrid (tuned and bm25 fused), and reranked (the served one's first passages in the
-    order of `models.reranker`) where there is one.
+    Systems are bm25, base, tuned (what is served), hybrid (tuned and bm25 fused); contrastive, where rag_training has
+    trained the retriever further: what it began with; and reranked (the served one's first passages in the order of
+    `models.reranker`) where there is one.
     """
     from ragsmith.evaluate.conditions import oracle_run
     from ragsmith.retrieve.encoder import Encoder
-    from ragsmith.retrieve.index import DenseIndex
+    from ragsmith.retrieve.index import DenseIndex, index_model
     from ragsmith.retrieve.rerank import rerank
     from ragsmith.retrieve.search import Mode, Searcher
     from ragsmith.retrieve.teacher import Teacher
@@ -52,18 +55,18 @@ def retrieve_runs(
             "There is no test question. Add gold questions or raise data_collection.split.documents_test."
         )
     machine = compute.machine()
-    base, tuned = (
-        Searcher(Encoder.load(model, machine, batch_tokens=compute.batch_tokens), DenseIndex.load(folder), passages)
-        for model, folder in ((base_encoder, base_index), (retriever, index))
-    )
-    systems: dict[str, tuple[Searcher, Mode]] = {
-        "bm25": (tuned, "bm25"),
-        "base": (base, "dense"),
-        "tuned": (tuned, "dense"),
-        "hybrid": (tuned, "hybrid"),
-    }
+
+    def searcher(model: Path, folder: Path) -> Searcher:
+        encoder = Encoder.load(model, machine, batch_tokens=compute.batch_tokens)
+        return Searcher(encoder, DenseIndex.load(folder), passages)
+
+    base, tuned = searcher(base_encoder, base_index), searcher(rag_retriever, rag_index)
+    systems: dict[str, tuple[Searcher, Mode]] = {"bm25": (tuned, "bm25"), "base": (base, "dense")}
+    if index_model(rag_index) != index_model(index):
+        systems["contrastive"] = (searcher(retriever, index), "dense")
+    systems |= {"tuned": (tuned, "dense"), "hybrid": (tuned, "hybrid")}
     ids, texts = test["query_id"].tolist(), test["text"].tolist()
-    runs = {name: searcher.run(ids, texts, params.depth, mode) for name, (searcher, mode) in systems.items()}
+    runs = {name: found.run(ids, texts, params.depth, mode) for name, (found, mode) in systems.items()}
     if base_reranker is not None:
         teacher = Teacher.load(base_reranker, machine, work / "reranker", compute.batch_tokens)
         runs["reranked"] = rerank(runs[SERVED_BY[search_choice["mode"]]], test, passages, teacher, params.rerank_depth)
@@ -180,9 +183,9 @@ def score(
     from ragsmith.evaluate.answers import score_answers
     from ragsmith.evaluate.compare_versions import compare_versions
     from ragsmith.evaluate.conditions import SERVED, Answered, Asked
-    from ragsmith.evaluate.decomposition import categories
+    from ragsmith.evaluate.decomposition import UNJUDGED, categories
     from ragsmith.evaluate.diagnosis import DiagnosisSettings, diagnose, summarise_conditions
-    from ragsmith.evaluate.experiment import per_query_table, score_conditions, score_systems
+    from ragsmith.evaluate.experiment import measurable, per_query_table, score_conditions, score_systems
     from ragsmith.evaluate.history import find_version
     from ragsmith.evaluate.metrics import summarise
     from ragsmith.evaluate.run_card import run_card
@@ -193,7 +196,8 @@ def score(
     of_test, of_dev = (table["query_id"] for table in (test, dev))
     asked = Asked(test, passages, qrels[qrels["query_id"].isin(of_test)], answers[answers["query_id"].isin(of_test)])
     chance: dict[str, Any] = {"samples": params.samples, "seed": params.seed}
-    retrieval = score_systems(runs, asked, list(dict.fromkeys([*params.metrics, "ndcg@10"])))
+    wanted = measurable(params.metrics, asked)
+    retrieval = score_systems(runs, asked, measurable([*wanted, "ndcg@10"], asked))
     answered = Answered(predictions[predictions["condition"] != "dev"], sweep_predictions, posteriors)
     scored = score_conditions(answered.predictions, asked.answers)
 
@@ -204,9 +208,11 @@ def score(
     card["prior_weight"] = reader_report["prior_weight"]
     card["training_steps"] = {"retriever": retriever_report["steps"], "reader": reader_report["steps"]}
     first = params.baseline_system
-    others = [name for name in ("base", "bm25", "hybrid", "reranked") if name in set(runs["system"]) - {first}]
+    others = [
+        name for name in ("base", "contrastive", "bm25", "hybrid", "reranked") if name in set(runs["system"]) - {first}
+    ]
     metrics = summarise(
-        retrieval[retrieval["metric"].isin(params.metrics)],
+        retrieval[retrieval["metric"].isin(wanted)],
         scored[SERVED],
         [(name, "tuned") for name in (first, *others)],
         card,
@@ -216,7 +222,13 @@ def score(
     metrics["conditions"], metrics["condition_comparisons"] = summarise_conditions(scored, **chance)
 
     table = per_query_table(asked, runs, answered, scored, retrieval)
-    table["category"] = categories(table, asked.qrels, least_score=params.no_answer_threshold or 0.0)
+    judged = table["query_id"].isin(asked.judged())
+    metrics["queries"]["answers_alone"] = int((~judged).sum())
+    table["category"] = UNJUDGED
+    if judged.any():
+        table.loc[judged, "category"] = categories(
+            table[judged], asked.qrels, least_score=params.no_answer_threshold or 0.0
+        )
     table = table.merge(slice_columns(test, asked.answers, asked.qrels, passages, documents), on="query_id")
     dev_answers = predictions[predictions["condition"] == "dev"]
     dev_scores = score_answers(dev_answers, answers[answers["query_id"].isin(of_dev)])

@@ -34,6 +34,8 @@ def create_pipeline() -> Pipeline:
                 [
                     "base_encoder",
                     "base_index",
+                    "retriever",
+                    "index",
                     "rag_retriever",
                     "rag_index",
                     "base_reranker",

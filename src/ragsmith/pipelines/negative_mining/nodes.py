@@ -45,8 +45,18 @@ def mine(
     from ragsmith.retrieve.mining_audit import score_figure
     from ragsmith.retrieve.teacher import Teacher
 
-    train = queries[queries["split"] == "train"]
     right = qrels[qrels["grade"] > 0].groupby("query_id", sort=False)["passage_id"].agg(list)
+    train = queries[queries["split"] == "train"]
+    has_positive = train["query_id"].isin(right.index)
+    without = int((~has_positive).sum())
+    if without and not has_positive.any():
+        raise ValueError(
+            f"None of {without} training queries has a right passage: they have answers alone. Set "
+            "data_collection.records.distant_supervision to true, or add example questions that name passages."
+        )
+    train = train[has_positive]
+    if without:
+        logger.info("%d training queries have answers alone and no right passage: nothing is mined for them", without)
     machine = compute.machine()
     encoder = Encoder.load(base_encoder, machine, batch_tokens=compute.batch_tokens)
     mined = mine_hard_negatives(
@@ -68,7 +78,8 @@ def mine(
         logger.info("%s queries starved; relaxed: %s", report["starved"], report["relaxed_to_margin"])
     table = with_given_negatives(mined.table, given_negatives, passages)
     settings = asdict(mining_settings(params))
-    return table, settings, {**report, "given": len(given_negatives)}, mined.samples, score_figure(report)
+    report = {**report, "given": len(given_negatives), "without_positive": without}
+    return table, settings, report, mined.samples, score_figure(report)
 
 
 def mining_settings(params: NegativeMiningParams) -> "MiningSettings":

@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from ragsmith.pipelines.params import ComputeParams
@@ -116,6 +117,7 @@ def train_extractive(
     work: Path,
 ) -> tuple[Path, dict[str, Any], pd.DataFrame]:
     """The extractive reader alone, on passages that are found once."""
+    from ragsmith.collect.questions import ANSWERS, DISTANT
     from ragsmith.learn.loop import LoopSettings
     from ragsmith.read.examples import reading_examples, with_right_passage
     from ragsmith.read.extractive import ReaderSettings
@@ -125,9 +127,11 @@ def train_extractive(
     train_queries, dev_queries = (retrieved[retrieved["split"] == name] for name in ("train", "dev"))
     examples = reading_examples(train_queries, reader_run, passages, qrels, answers, params.passages)
     sources = list(zip(*(train_queries[name] for name in ("passage_id", "cut_start", "cut_end")), strict=True))
+    unjudged = set(np.flatnonzero(train_queries["origin"].isin([ANSWERS, DISTANT])).tolist())
+    examples = with_right_passage(examples, sources, passages, params.cut_probability, params.seed, unjudged)
     run = train_reader(
         base=base_reader,
-        examples=with_right_passage(examples, sources, passages, params.cut_probability, params.seed),
+        examples=[example for example in examples if example.right],
         dev=reading_examples(dev_queries, reader_run, passages, qrels, answers, params.passages),
         plan=ReaderPlan(
             reader=ReaderSettings(max_tokens=params.max_tokens, max_answer_tokens=params.max_answer_tokens),
@@ -138,8 +142,10 @@ def train_extractive(
         machine=compute.machine(),
         work=work,
     )
+    passed_over = sum(not example.right for example in examples)
+    report = {**run.report, "unjudged_examples": len(unjudged), "without_right_passage": passed_over}
     logger.info("reader: prior weight %s, dev %s", run.report["prior_weight"], run.report["prior"])
-    return run.model, run.report, pd.read_json(run.log, lines=True)
+    return run.model, report, pd.read_json(run.log, lines=True)
 
 
 def retrieve_dev(

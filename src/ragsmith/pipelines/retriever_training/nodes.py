@@ -51,6 +51,9 @@ def train(
     from ragsmith.retrieve.teacher import Teacher
 
     machine = compute.machine()
+    judged = queries["query_id"].isin(qrels.loc[qrels["grade"] > 0, "query_id"])
+    passed_over = {str(name): int(n) for name, n in queries.loc[~judged, "split"].value_counts().items()}
+    queries = queries[judged]  # the others have answers alone: the reader's affair
     questions = queries[queries["split"] == "dev"]
     vectors = Encoder.load(base_encoder, machine).encode(questions["text"].tolist(), "query")
     dev = dev_set(questions, vectors, qrels, passages, DenseIndex.load(base_index), params.dev_pool, params.seed)
@@ -96,7 +99,7 @@ def train(
         logger.info(
             "gate: %-8s %.4f %s", row["name"], row["ndcg@10"], "ships: " + row["reason"] if row["shipped"] else ""
         )
-    return run.model, run.report, pd.read_json(run.log, lines=True)
+    return run.model, {**run.report, "without_positive": passed_over}, pd.read_json(run.log, lines=True)
 
 
 def plan(queries: pd.DataFrame, params: RetrieverTrainingParams) -> tuple[tuple[Any, ...], pd.DataFrame]:
