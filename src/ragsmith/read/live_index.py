@@ -288,8 +288,14 @@ def check_passages(passages: pd.DataFrame) -> None:
     """Refuse a knowledge base with empty texts or double ids, and name them.
 
     Raises:
-        ValueError: see above; or there is none.
+        ValueError: see `passage_faults`.
     """
+    if faults := passage_faults(passages):
+        raise ValueError(f"The knowledge base cannot be searched: {'; '.join(faults)}.")
+
+
+def passage_faults(passages: pd.DataFrame) -> list[str]:
+    """Why passages (passage_id, text) are no knowledge base: there is none, or ids stand twice, or texts are empty."""
     faults = []
     if passages.empty:
         faults.append("it is empty")
@@ -300,8 +306,7 @@ def check_passages(passages: pd.DataFrame) -> None:
     empty = passages.loc[passages["text"].fillna("").str.strip() == "", "passage_id"]
     if len(empty):
         faults.append(f"{len(empty)} passages have no text, such as {empty.iloc[0]!r}")
-    if faults:
-        raise ValueError(f"The knowledge base cannot be searched: {'; '.join(faults)}.")
+    return faults
 
 
 def weights_of(module: Any) -> int:

@@ -17,7 +17,7 @@ from ragsmith.read.generative import GenerativeReader
 from ragsmith.read.joint import JointTask
 from ragsmith.read.joint_settings import JointQuestion, JointSettings
 from ragsmith.read.knowledge_base import KnowledgeBase
-from ragsmith.read.live_index import LiveIndex, RefreshSettings
+from ragsmith.read.live_index import LiveIndex, RefreshSettings, passage_faults
 from ragsmith.read.new_reader import merged
 from ragsmith.read.training import tune_prior
 from ragsmith.retrieve.encoder import Encoder
@@ -81,7 +81,8 @@ def train_jointly(
         work: folder of this training alone; an interrupted run goes on from it.
     Raises:
         ValueError: no dev question, fewer training questions than a batch, questions without answers or about passages
-            that are not there, or an index that another model made.
+            that are not there, a knowledge base with empty texts or double ids, an index that another model made, or
+            an extractive reader and no answer that is a span.
     """
     check_questions(train, dev, base.passages)
     made_by = index_model(base.index)
@@ -95,6 +96,24 @@ def train_jointly(
     reader.settings = replace(reader.settings, prior_weight=1 / plan.joint.temperature)
     live = LiveIndex(encoder, DenseIndex.load(base.index), base.passages, plan.refresh, work / "fit" / "index")
     known = hash_json([made_by, state_hash(reader), live.passage_ids, live.texts])
+    marks_spans = isinstance(reader, ExtractiveReader) and (plan.joint.train_reader or plan.joint.objective != "none")
+    lost = without_span(train, live) if marks_spans else []
+    if lost and len(lost) == len(train) and plan.joint.train_reader:
+        raise ValueError(
+            "There is no training question with an answer that is a span of its right passages, and an extractive "
+            "reader learns from no other. Choose a reader that writes its answer, such as rag_token."
+        )
+    if lost:
+        logger.warning(
+            "%d of %d training questions teach the reader nothing: no answer of theirs stands, word for word, in "
+            "their right passages (%s). A reader that writes its answer could learn from them.",
+            len(lost), len(train), ", ".join([question.query_id for question in lost[:5]] + ["…"] * (len(lost) > 5)),
+        )  # fmt: skip
+    if not (
+        plan.joint.train_retriever and plan.joint.contrastive_weight
+    ):  # else they teach the retriever all the same
+        left_out = {question.query_id for question in lost}
+        train = [question for question in train if question.query_id not in left_out]
     task = JointTask(reader, live, train, dev, plan.joint, known)
     untouched = weights(task.module)
     fitted = fit(task, plan.loop, machine, work / "fit", "rag")
@@ -129,6 +148,7 @@ def train_jointly(
         "best_step": fitted.state.best_step,
         "steps": fitted.state.step,
         "examples": len(train),
+        "without_span": len(lost),
         "dev_questions": len(dev),
         "objective": plan.joint.objective,
         "prior": prior,
@@ -141,7 +161,7 @@ def train_jointly(
 
 
 def check_questions(train: Sequence[JointQuestion], dev: Sequence[JointQuestion], passages: pd.DataFrame) -> None:
-    """Refuse questions that cannot be trained on or judged by; all faults at once.
+    """Refuse what cannot be trained on, judged by or searched; all faults at once.
 
     Raises:
         ValueError: see `train_jointly`.
@@ -161,8 +181,23 @@ def check_questions(train: Sequence[JointQuestion], dev: Sequence[JointQuestion]
             faults.append(f"{len(lost)} {name} questions name passages that are not there, such as {lost[0]}")
         if len({question.query_id for question in questions}) < len(questions):
             faults.append(f"{name} questions stand twice: their query_id is not unique")
+    faults += [f"in the knowledge base: {fault}" for fault in passage_faults(passages)]
     if faults:
         raise ValueError(f"Reader and retriever cannot be trained together: {'; '.join(faults)}.")
+
+
+def without_span(questions: Sequence[JointQuestion], index: LiveIndex) -> list[JointQuestion]:
+    """Questions of which right passages are known, none of which holds an answer as a span."""
+    return [
+        question
+        for question in questions
+        if question.right
+        and not any(
+            answer and answer in index.texts[index.row_of[passage_id]]
+            for answer in question.answers
+            for passage_id in question.right
+        )
+    ]
 
 
 def state_hash(reader: ExtractiveReader | GenerativeReader) -> str:

@@ -1,0 +1,23 @@
+import pandas as pd
+import pytest
+
+from ragsmith.read.joint_settings import JointQuestion
+from ragsmith.read.questions import joint_questions
+
+QUERIES = pd.DataFrame({"query_id": ["b", "a"], "text": ["B?", "A?"]})
+QRELS = pd.DataFrame(
+    [("a", "p1", 1), ("a", "p2", 2), ("a", "p3", 0), ("c", "p4", 1)], columns=["query_id", "passage_id", "grade"]
+)
+ANSWERS = pd.DataFrame({"query_id": ["a", "b", "c"], "answers": [["x", "y"], ["z"], ["w"]]})
+
+
+def test_questions_come_in_their_order_with_all_answers_and_the_passages_graded_above_0():
+    assert joint_questions(QUERIES, QRELS, ANSWERS) == [
+        JointQuestion("b", "B?", ("z",), frozenset()),
+        JointQuestion("a", "A?", ("x", "y"), frozenset({"p1", "p2"})),
+    ]
+
+
+def test_questions_without_answers_are_counted_and_named():
+    with pytest.raises(ValueError, match="2 questions have no accepted answer, such as a"):
+        joint_questions(QUERIES, QRELS, ANSWERS[2:])

@@ -1,0 +1,224 @@
+"""Trainings from the questions to the saved folders."""
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from ragsmith.learn.loop import LoopSettings
+from ragsmith.learn.lora import LoraSettings
+from ragsmith.read.extractive import ExtractiveReader, ReaderSettings, ReadingPassage
+from ragsmith.read.generative import GenerativeSettings
+from ragsmith.read.joint_settings import JointQuestion, JointSettings
+from ragsmith.read.knowledge_base import KnowledgeBase
+from ragsmith.read.live_index import RefreshSettings
+from ragsmith.read.new_reader import new_reader
+from ragsmith.read.seq2seq import Seq2SeqReader
+from ragsmith.read.train_jointly import JointPlan, check_questions, train_jointly
+from ragsmith.retrieve.build import build_index
+from ragsmith.retrieve.encoder import Encoder
+from ragsmith.retrieve.index import DenseIndex, index_model
+from ragsmith.retrieve.models import model_hash, resolve_model
+from ragsmith.retrieve.passage_text import passage_inputs
+from ragsmith.retrieve.search import Searcher
+
+JOINT = JointSettings(batch_size=4, passages=3, contrastive_weight=1.0, retriever_rate=1.0)
+LOOP = LoopSettings(4, 3e-3, evaluations=1, patience=99)
+PLAN = JointPlan(JOINT, RefreshSettings(every=4, overlap=0.0, budget=1.0), LOOP, (0.0, 5.0))
+VALUES = {"max_tokens": 48, "max_answer_tokens": 6}
+
+
+@pytest.fixture
+def train(town_base, town_questions, tiny_model, machine, tmp_path):
+    """Train on the towns; settings of the joint training are given by name."""
+
+    def run(name="work", reader=None, plan=PLAN, base=town_base, **joint):
+        reader = reader or ExtractiveReader.load(tiny_model, ReaderSettings(48, 6), machine)
+        plan = replace(plan, joint=replace(plan.joint, **joint))
+        return train_jointly(reader, base, town_questions, town_questions, plan, machine, tmp_path / name)
+
+    return run
+
+
+def answers(run, base, questions, machine, reader, k=3) -> list[str | None]:
+    """What the saved folders answer, as a person would use them."""
+    searcher = Searcher(Encoder.load(run.retriever, machine), DenseIndex.load(run.index), base.passages)
+    texts = dict(zip(base.passages["passage_id"], passage_inputs(base.passages), strict=True))
+    found = searcher.run([q.query_id for q in questions], [q.text for q in questions], k, "dense")
+    read = [
+        [ReadingPassage(row.passage_id, texts[row.passage_id], row.cosine) for row in rows.itertuples()]
+        for _, rows in found.groupby("query_id", sort=False)
+    ]
+    return [span and span.text for span in reader.answer_all([q.text for q in questions], read)]
+
+
+def test_tiny_knowledge_base_is_learnt_end_to_end_and_the_folders_answer_as_the_training_did(
+    train, town_base, town_questions, machine
+):
+    run = train(plan=replace(PLAN, loop=replace(LOOP, epochs=10)))
+    scores = run.report["scores"]
+    assert scores[0] < 0.3 and run.report["best_step"] > 0
+    assert max(scores.values()) >= 0.9
+    reader = ExtractiveReader.load(run.reader, machine=machine)
+    assert reader.settings.prior_weight == run.report["prior_weight"]
+    found = answers(run, town_base, town_questions, machine, reader)
+    em = np.mean([answer == q.answers[0] for answer, q in zip(found, town_questions, strict=True)])
+    # Of the prior's weights tried on dev the best is kept: never worse than the one it was trained with.
+    assert em == max(row["em"] for row in run.report["prior"]) >= max(scores.values())
+
+
+def test_index_that_is_left_belongs_to_the_retriever_that_is_left(train, town_base, machine):
+    run = train()
+    assert index_model(run.index) == model_hash(str(run.retriever)) != model_hash(str(town_base.retriever))
+    index = DenseIndex.load(run.index)
+    texts = passage_inputs(town_base.passages.set_index("passage_id").loc[index.passage_ids].reset_index())
+    assert np.array_equal(index.vectors, Encoder.load(run.retriever, machine).encode(texts, "passage"))
+    assert not np.allclose(index.vectors, DenseIndex.load(town_base.index).vectors, atol=1e-3)
+    assert run.report["index"]["refreshes"] >= 3 and run.report["index"]["failed"] == 0
+
+
+def test_retriever_that_is_not_trained_stays_what_it_was(train, town_base):
+    before = model_hash(str(town_base.retriever))
+    run = train(train_retriever=False, objective="none")
+    assert (run.retriever, run.index) == (town_base.retriever, town_base.index)
+    assert model_hash(str(run.retriever)) == before and run.report["index"]["version"] == 0
+
+
+def test_retriever_alone_learns_to_find_and_leaves_the_reader_as_it_is(train, tiny_model, machine):
+    reader = ExtractiveReader.load(tiny_model, ReaderSettings(48, 6), machine)
+    before = {name: value.clone() for name, value in reader.model.state_dict().items()}
+    run = train(reader=reader, train_reader=False, objective="none", passages=1)
+    log = pd.read_json(run.log, lines=True)
+    assert "recall" in log and "em" not in log
+    assert max(run.report["scores"].values()) > run.report["scores"][0] + 0.3
+    after = ExtractiveReader.load(run.reader, machine=machine).model.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_same_call_after_the_end_trains_nothing_and_leaves_the_same(train):
+    first = train()
+    content = {name: (first.reader / name).read_bytes() for name in ("model.safetensors", "reader.json")}
+    lines, report = first.log.read_text(), first.report
+    again = train()
+    assert again.log.read_text() == lines and again.report == report
+    assert {name: (again.reader / name).read_bytes() for name in content} == content
+
+
+def test_best_weights_of_dev_are_those_that_are_left(train, machine, town_base, town_questions):
+    """A rate that ruins the reader after it had learnt: the report's best step is not the last."""
+    plan = replace(PLAN, loop=replace(LOOP, epochs=8, learning_rate=0.03, schedule="constant", clip=100.0))
+    run = train(plan=plan, train_retriever=False, objective="none")
+    scores = run.report["scores"]
+    best = scores[run.report["best_step"]]
+    weight = 1 / JOINT.temperature
+    assert best == max(scores.values())
+    assert next(row["em"] for row in run.report["prior"] if row["prior_weight"] == weight) == best
+
+
+# --- readers that write ---
+
+
+def test_written_answers_of_the_saved_reader_are_those_of_the_trained_one(train, town_base, town_questions, machine):
+    base = resolve_model("encoder_decoder:random:bert-2x64")
+    reader = new_reader(base, "rag_token", VALUES, LoraSettings(rank=0), machine)
+    run = train(reader=reader, plan=replace(PLAN, loop=replace(LOOP, epochs=1)))
+    settings = GenerativeSettings("rag_token", 48, 6, 1 / JOINT.temperature)
+    loaded = Seq2SeqReader.load(run.reader, settings, machine)
+    found = [answers(run, town_base, town_questions, machine, one) for one in (reader, loaded)]
+    assert found[0] == found[1]
+    moved = loaded.model.state_dict()
+    first = Seq2SeqReader.load(base, settings, machine).model.state_dict()
+    assert any(not torch.equal(value, moved[name]) for name, value in first.items())
+
+
+def test_adapters_alone_are_trained_and_are_merged_into_what_is_saved(train, machine):
+    base = resolve_model("encoder_decoder:random:bert-2x64")
+    reader = new_reader(base, "rag_sequence", VALUES, LoraSettings(rank=2, alpha=4), machine)
+    names = [name for name, parameter in reader.model.named_parameters() if parameter.requires_grad]
+    assert names and all("lora_" in name for name in names)
+    before = {name: p.detach().clone() for name, p in reader.model.named_parameters()}
+    trained = {}
+
+    def keep(merge=reader.model.merge_and_unload):
+        trained.update({name: p.detach().clone() for name, p in reader.model.named_parameters()})
+        return merge()
+
+    reader.model.merge_and_unload = keep
+    run = train(
+        reader=reader, train_retriever=False, objective="none", plan=replace(PLAN, loop=replace(LOOP, epochs=1))
+    )
+    moved = {name for name, value in before.items() if not torch.equal(value, trained[name])}
+    assert moved and all("lora_" in name for name in moved)
+    assert not list(run.reader.glob("adapter*"))
+    loaded = Seq2SeqReader.load(run.reader, GenerativeSettings("rag_sequence", 48, 6), machine)
+    first = Seq2SeqReader.load(base, loaded.settings, machine).model.state_dict()
+    # What the adapters learned is in the weights: W + alpha / rank · B A.
+    stem = next(name for name in moved if "lora_B" in name).removesuffix(".lora_B.default.weight")
+    a, b = (trained[f"{stem}.lora_{side}.default.weight"] for side in "AB")
+    key = f"{stem.removeprefix('base_model.model.')}.weight"
+    torch.testing.assert_close(loaded.model.state_dict()[key], first[key] + 2.0 * b @ a)
+
+
+# --- what is refused ---
+
+
+def test_all_faults_of_questions_and_knowledge_base_are_said_at_once(town_base):
+    asked = [
+        JointQuestion("a", "?", ("red",), frozenset({"nowhere"})),
+        JointQuestion("b", "?", (" ",)),
+        JointQuestion("b", "?", ()),
+    ]
+    passages = pd.concat([town_base.passages, town_base.passages[:1]])
+    with pytest.raises(ValueError) as raised:
+        check_questions(asked, [], passages)
+    for said in (
+        "there is no dev question with an answer",
+        "2 training questions have no answer, such as b",
+        "1 training questions name passages that are not there, such as a",
+        "training questions stand twice",
+        "1 ids stand twice, such as 'p1'",
+    ):
+        assert said in str(raised.value)
+    with pytest.raises(ValueError, match="there is no training question"):
+        check_questions([], asked[:1], town_base.passages)
+
+
+def test_index_of_another_model_is_refused_before_anything_is_trained(train, town_base, machine, tmp_path):
+    other = resolve_model("random:bert-1x32")
+    index = build_index(other, town_base.passages, machine, 512, tmp_path, "")
+    with pytest.raises(ValueError, match=r"was made by another model than .*Build it again: kedro run"):
+        train(base=KnowledgeBase(town_base.retriever, index, town_base.passages))
+    assert not (tmp_path / "work").exists()
+
+
+def test_too_few_questions_for_a_step_are_refused_with_what_to_lower(train):
+    with pytest.raises(ValueError, match=r"no whole batch .* Lower batch_size"):
+        train(batch_size=13)
+
+
+@pytest.mark.parametrize(("contrastive_weight", "kept", "readable"), [(0.0, 11, 1.0), (0.5, 12, 11 / 12)])
+def test_answers_that_are_no_spans_are_counted_and_reported_and_teach_the_retriever_at_most(
+    tiny_model, machine, town_base, town_questions, tmp_path, caplog, contrastive_weight, kept, readable
+):
+    asked = [replace(town_questions[0], answers=("crimson",)), *town_questions[1:]]
+    reader = ExtractiveReader.load(tiny_model, ReaderSettings(48, 6), machine)
+    joint = replace(JOINT, batch_size=kept, contrastive_weight=contrastive_weight)
+    plan = replace(PLAN, loop=replace(LOOP, epochs=1), joint=joint)
+    with caplog.at_level(logging.WARNING):
+        run = train_jointly(reader, town_base, asked, town_questions, plan, machine, tmp_path / "spans")
+    assert run.report["examples"] == kept and run.report["without_span"] == 1
+    assert "1 of 12 training questions teach the reader nothing" in caplog.text and "(q1)" in caplog.text
+    log = pd.read_json(run.log, lines=True)
+    assert log.loc[log["kind"] == "train", "readable"].tolist() == pytest.approx([readable])
+
+
+def test_training_without_any_span_is_refused_with_the_way_out(
+    tiny_model, machine, town_base, town_questions, tmp_path
+):
+    asked = [replace(question, answers=("crimson",)) for question in town_questions]
+    reader = ExtractiveReader.load(tiny_model, ReaderSettings(48, 6), machine)
+    with pytest.raises(ValueError, match=r"no training question.* span.* Choose a reader that writes"):
+        train_jointly(reader, town_base, asked, town_questions, PLAN, machine, tmp_path / "spans")
