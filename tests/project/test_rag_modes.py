@@ -41,14 +41,11 @@ def ran(log: str) -> list[str]:
 def test_mode_trains_what_it_says_and_leaves_an_index_of_its_retriever(finished_copy, parameters, trained):
     before = finished_copy.artefacts()
     log = train(finished_copy, *parameters, "refresh.every=3", "refresh.budget=9")
-    assert ran(log) == ["train_reader", "retrieve_dev", "plot_reader_training"] or set(ran(log)) == {
-        "train_reader", "retrieve_dev", "plot_reader_training"
-    }  # fmt: skip
+    assert set(ran(log)) == {"retrieve_for_reader", "train_reader", "retrieve_dev", "plot_reader_training"}
     after, models = finished_copy.artefacts(), finished_copy.data / MODELS
     assert {name: after[name] for name in UPSTREAM} == {name: before[name] for name in UPSTREAM}
     assert after["06_models/rag_retriever"] != after["06_models/retriever"]
     assert index_model(models / "rag_index") == model_hash(str(models / "rag_retriever"))
-    # The retriever that ships is the base model where nothing beat it; it was trained further all the same.
     assert weights(finished_copy, "rag_retriever") != weights(finished_copy, "retriever")
     steps = pd.read_parquet(finished_copy.data / "08_reporting/reader_log.parquet")
     steps = steps[steps["kind"] == "train"]
@@ -74,7 +71,6 @@ def test_what_joint_training_left_is_evaluated_and_served(finished, finished_cop
     parameters.write_text(content.replace("mode: fine_tune", "mode: end2end"), "utf-8")
     log = finished_copy.run()
     assert {"train_reader", "retrieve_runs", "read_answers", "make_bundle"} <= set(ran(log))
-    assert "retrieve_for_reader" not in ran(log) or log.count("retrieve_for_reader") <= 2
     shipped = finished_copy.data / MODELS / "bundle"
     for part, name in (("retriever", "rag_retriever"), ("reader", "reader")):
         assert (shipped / part / "model.safetensors").read_bytes() == weights(finished_copy, name)
