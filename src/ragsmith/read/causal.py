@@ -88,7 +88,9 @@ class CausalReader(GenerativeReader):
         return ids[:-1] if ids and ids[-1] in self.ends else ids
 
     def _answer_ids(self, answer: str) -> list[int]:
-        tokens: Any = self.tokenizer(" " + answer.strip(), add_special_tokens=False, verbose=False)
+        # A chat template ends with a mark or a new line; any other prompt ends with a word.
+        space = "" if self.tokenizer.chat_template else " "
+        tokens: Any = self.tokenizer(space + answer.strip(), add_special_tokens=False, verbose=False)
         return list(tokens["input_ids"])
 
     def evidence(
