@@ -1,6 +1,5 @@
 """Language models of a few thousand random weights, with tokenizers trained on a few lines, as folders."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,10 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from ragsmith.compute.device import Machine
+from ragsmith.read.causal import CausalReader
+from ragsmith.read.generative import GenerativeSettings
+from ragsmith.read.seq2seq import Seq2SeqReader
 from ragsmith.retrieve.encoder import quiet_transformers
 from ragsmith.retrieve.models import resolve_model
 
@@ -199,8 +202,12 @@ def generator_folder(name: str, seed: int, folder: Path) -> Path:
     return target
 
 
-def with_config(folder: Path, **changes: Any) -> Path:
-    """The folder, its generation_config.json changed."""
-    path = folder / "generation_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-    return folder
+def saved_reader(kind: Any, folder: Path, name: str = "") -> Path:
+    """A saved reader of the kind, on T5 or GPT-2 unless another model is named."""
+    settings = GenerativeSettings(kind=kind, max_tokens=96, max_answer_tokens=6, prior_weight=2.0)
+    causal = kind == "causal"
+    model = generator_folder(name or ("gpt2" if causal else "t5"), 0, folder)
+    reader = (CausalReader if causal else Seq2SeqReader).load(model, settings, Machine("cpu", "fp32"))
+    target = folder / f"reader-{kind}"
+    reader.save(target)
+    return target

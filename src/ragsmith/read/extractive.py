@@ -46,7 +46,14 @@ class ReadingPassage:
 
 @dataclass(frozen=True)
 class Span:
-    """An answer: `text` is exactly `passage.text[start:end]`; `score` is its share among all spans, 0 to 1."""
+    """An answer.
+
+    Attributes:
+        text: exactly `passage.text[start:end]`, unless a reader wrote it that is not bound to the passage's words.
+        passage_id: the passage that it was read in, or that supports it best.
+        start, end: characters; both −1 where the passage does not hold the text.
+        score: its share among all spans, or the probability of writing it; 0 to 1.
+    """
 
     text: str
     passage_id: str

@@ -169,7 +169,10 @@ class GenerativeReader:
                 places = [asked[number] for number in batch]
                 texts, found = [questions[place] for place in places], [passages[place] for place in places]
                 whole = self._read(texts, found)
-                of_first = {k: self._read(texts, [some[:k] for some in found]) for k in prefixes}
+                most = max(len(some) for some in found)
+                of_first = {
+                    k: whole if k >= most else self._read(texts, [some[:k] for some in found]) for k in prefixes
+                }
                 for number, place in enumerate(places):
                     firsts = {k: read[number].answer for k, read in of_first.items()}
                     one = whole[number]
