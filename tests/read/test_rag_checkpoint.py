@@ -154,6 +154,24 @@ def test_imported_question_encoder_gives_the_vectors_of_transformers(rag_folder,
     assert np.allclose(Encoder.load(found.encoder, machine).encode(QUESTIONS, "query"), unit, atol=1e-5)
 
 
+def test_bert_as_question_encoder_is_taken_over_as_it_is(rag_folder, tmp_path):
+    from transformers import BertConfig, BertModel
+
+    folder = rag_folder("rag_token", "bart")
+    tokenizer = AutoTokenizer.from_pretrained(folder / "question_encoder_tokenizer")
+    small = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    bert = BertModel(BertConfig(vocab_size=len(tokenizer), **small)).eval()
+    generator = RagTokenForGeneration.from_pretrained(folder).generator
+    model = RagTokenForGeneration(question_encoder=bert, generator=generator)
+    model.save_pretrained(tmp_path / "rag")
+    for name in ("question_encoder_tokenizer", "generator_tokenizer"):
+        shutil.copytree(folder / name, tmp_path / "rag" / name)
+    found = import_rag(tmp_path / "rag", tmp_path / "reader", tmp_path / "encoder")
+    with torch.no_grad():
+        states = bert(**tokenizer(QUESTIONS, padding=True, return_tensors="pt"))[0][:, 0].numpy()
+    assert np.allclose(load_sentence_transformer(found.encoder).encode(QUESTIONS), states, atol=1e-5)
+
+
 def test_import_is_the_same_each_time(rag_folder, tmp_path):
     import hashlib
 

@@ -332,7 +332,7 @@ def rag_model(bert: Any, reader: Seq2SeqReader, n_docs: int) -> Any:
     of_generator.setdefault("bos_token_id", None)
     # BART's configuration would force an end mark upon answers that are as long as they may be, where ours does not.
     of_generator["forced_eos_token_id"] = generator.generation_config.forced_eos_token_id
-    ids = {name: getattr(generator.generation_config, name, None) for name in TOKEN_IDS}
+    ids: dict[str, Any] = {name: getattr(generator.generation_config, name, None) for name in TOKEN_IDS}
     ids |= {"decoder_start_token_id": reader.start, "pad_token_id": reader.pad}
     config = RagConfig(
         question_encoder=question_encoder.config.to_dict(),
