@@ -128,7 +128,11 @@ def test_reader_that_writes_is_read_under_each_condition(run, searcher, kind, tm
         ReadingPassage(row.passage_id, inputs[row.passage_id], row.cosine)
         for row in run[(run["query_id"] == "q2") & (run["rank"] <= 2)].sort_values("rank").itertuples()
     ]
-    assert table["answer"][0] == reader.answer("delete a tree", found).text
+    (alone,) = reader.read_all(["delete a tree"], [found])
+    assert table["answer"][0] == alone.answer.text
+    shares = answered.posteriors[answered.posteriors["query_id"] == "q2"]
+    assert shares["posterior"].tolist() == pytest.approx(alone.posterior, rel=1e-4)
+    assert shares["prior"].tolist() == pytest.approx(alone.prior, rel=1e-4)
     assert sorted(answered.sweep["k"].unique()) == [1, 2, 4]
     assert answered.posteriors.groupby("query_id")[["prior", "posterior"]].sum().values == pytest.approx(1, rel=1e-5)
 

@@ -102,7 +102,8 @@ def read_conditions(
         for query_id, example, reading in zip(ids, examples, readings, strict=True):
             sweep += [(count, query_id, *said(reading.of_first[count])) for count in ks]
             # Of the first k alone: shares of what was read, and not of what the sweep read beside.
-            shares = (share(np.asarray(values[:k])) for values in (reading.prior, reading.posterior))
+            posterior = reading.posterior_of_first.get(k, reading.posterior)
+            shares = (share(np.asarray(values[:k])) for values in (reading.prior, posterior))
             rows = zip(example.passages, *shares, strict=False)
             posteriors += [(query_id, rank, one.passage_id, *both) for rank, (one, *both) in enumerate(rows, 1)]
     return Answered(

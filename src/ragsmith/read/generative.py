@@ -175,8 +175,9 @@ class GenerativeReader:
                 }
                 for number, place in enumerate(places):
                     firsts = {k: read[number].answer for k, read in of_first.items()}
+                    posteriors = {k: read[number].posterior for k, read in of_first.items()}
                     one = whole[number]
-                    readings[place] = Reading(one.answer, firsts, one.prior, one.posterior)
+                    readings[place] = Reading(one.answer, firsts, one.prior, one.posterior, posteriors)
                 advance(len(batch))
         return readings
 
