@@ -279,7 +279,21 @@ def test_error_while_generating_reaches_who_reads_the_stream(writer, monkeypatch
         list(stream)
 
 
-def test_abandoned_stream_stops_its_thread(writer):
+def test_abandoned_stream_stops_at_the_next_token():
+    tokens = []
+
+    def generate(streamer):
+        for number in range(200_000):
+            tokens.append(number)
+            streamer.put(torch.tensor([number % 10]))
+
+    stream = stream_first_row(lambda ids: "word " * min(len(ids), 5), generate)
+    next(stream)
+    stream.close()
+    assert len(tokens) < 100_000
+
+
+def test_abandoned_stream_leaves_no_thread(writer):
     reader = writer("gpt2", "causal", max_answer_tokens=100, max_tokens=150)
     reader.ends = []
     reader.model.generation_config.eos_token_id = None

@@ -51,6 +51,14 @@ def test_long_question_is_cut_to_half_and_never_below(writer, name, question, pa
         assert len(ids) >= 64 - 10  # what the question leaves is the passage's
 
 
+def test_question_that_normalisation_makes_longer_keeps_to_the_limit(writer):
+    frame = writer("t5", "rag_token").frame_length()
+    reader = writer("t5", "rag_token", max_tokens=2 * frame)
+    question = "ﷺ" * 50  # one character is four words
+    assert reader.length(reader.shortened(question, frame)) > frame
+    assert len(pair(reader, question, "passage")) == 2 * frame
+
+
 def test_braces_in_texts_are_text(writer):
     reader = writer("t5", "rag_token", template="{passage} // {question}")
     assert reader.composed("{passage} {0}", "{question} {x") == "{question} {x // {passage} {0}"
