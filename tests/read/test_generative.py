@@ -363,6 +363,10 @@ def test_saved_reader_answers_as_before_with_its_own_settings(writer, name, kind
         ('{"kind": "fid"}', "decoding"),
         ('{"kind": "fid", "decoding": {"num_beams": 0}}', "num_beams is 0"),
         ('{"kind": "fid", "decoding": {"beams": 3}}', "beams"),
+        ('{"kind": "fid", "decoding": 3}', "damaged"),
+        ('{"kind": "fid", "template": 5, "decoding": {}}', "template is 5"),
+        ('{"kind": "fid", "max_tokens": "9", "decoding": {}}', "max_tokens is '9'"),
+        ('{"kind": "fid", "decoding": {"temperature": null}}', "temperature is None"),
         (
             '{"kind": "rag", "decoding": {}}',
             "No generative reader is called 'rag'.*rag_token, rag_sequence, fid, causal",
@@ -454,3 +458,17 @@ def test_memory_is_saved_by_halves_until_one_pair_is_left(writer):
     while reader.shrink():
         sizes.append(reader.micro_tokens)
     assert sizes == [4096, 2048, 1024, 512, 256, 128, 64]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("bart", "rag_token"), ("t5", "rag_sequence"), ("gpt2", "causal")])
+def test_models_own_way_to_generate_does_not_change_the_shape_of_answers(writer, generators, name, kind, tmp_path):
+    from shutil import copytree
+
+    folder = copytree(generators(name), tmp_path / "model")
+    path = folder / "generation_config.json"
+    strange = {"num_return_sequences": 2, "num_beams": 2, "do_sample": True, "temperature": 0.1, "min_length": 7}
+    strange |= {"return_dict_in_generate": True, "output_scores": True, "max_length": 3}
+    path.write_text(json.dumps(json.loads(path.read_text()) | strange))
+    reader = writer(name, kind)
+    other = type(reader).load(folder, reader.settings, reader.machine)
+    assert other.read_all(QUESTIONS, PASSAGES) == reader.read_all(QUESTIONS, PASSAGES)

@@ -153,3 +153,16 @@ def test_encoder_decoder_without_a_start_token_is_refused(generators, machine, t
         (folder / file).write_text(json.dumps(values | {"decoder_start_token_id": None}))
     with pytest.raises(ModelError, match="no decoder_start_token_id: no answer could begin"):
         Seq2SeqReader.load(folder, GenerativeSettings("fid", max_tokens=64), machine)
+
+
+def test_start_token_that_the_configuration_alone_names_is_used(generators, machine, tmp_path):
+    folder = copytree(generators("t5"), tmp_path / "model")
+    for file, start in (("config.json", 7), ("generation_config.json", None)):
+        values = json.loads((folder / file).read_text())
+        (folder / file).write_text(json.dumps(values | {"decoder_start_token_id": start}))
+    reader = Seq2SeqReader.load(folder, GenerativeSettings("rag_token", max_tokens=64, max_answer_tokens=1), machine)
+    ids = torch.tensor([pair(reader, QUESTION, "Paris")])
+    with torch.no_grad():
+        first = int(reader.model(input_ids=ids, decoder_input_ids=torch.tensor([[7]])).logits[0, 0].argmax())
+        written = reader.generate_ids([QUESTION], [one("Paris")], torch.zeros(1, 1))
+    assert reader.start == 7 and written == [[first]]

@@ -22,6 +22,22 @@ if TYPE_CHECKING:
 GenerativeKind = Literal["rag_token", "rag_sequence", "fid", "causal"]
 GENERATIVE_KINDS: tuple[GenerativeKind, ...] = get_args(GenerativeKind)
 PASSAGE, QUESTION = "{passage}", "{question}"
+# What a model's own generation_config may say: which tokens are special, and what its authors found to read well.
+# Lengths, beams and sampling are the reader's settings; anything else could change the shape of what comes back.
+KEPT = (
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "decoder_start_token_id",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "suppress_tokens",
+    "begin_suppress_tokens",
+    "no_repeat_ngram_size",
+    "repetition_penalty",
+    "length_penalty",
+    "early_stopping",
+)
 MICRO_TOKENS = 4096  # padded tokens of questions and passages in one forward pass
 
 
@@ -71,11 +87,24 @@ def load_settings(folder: Path) -> GenerativeSettings:
     path = folder / READER_FILE
     try:
         values = json.loads(path.read_text("utf-8"))
+        for given, defaults in ((values, GenerativeSettings()), (values["decoding"], Decoding())):
+            for name, value in given.items():
+                wanted = type(getattr(defaults, name, value))
+                if not isinstance(value, (int, float) if wanted is float else dict if wanted is Decoding else wanted):
+                    raise TypeError(f"{name} is {value!r}")
         return GenerativeSettings(**(values | {"decoding": Decoding(**values["decoding"])}))
     except FileNotFoundError as error:
         raise ModelError(f"{folder} holds no reader: {READER_FILE} is not there.") from error
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(f"{path} is damaged or of another version: {error}") from error
+
+
+def own_generation(config: Any) -> Any:
+    """A model's generation_config, with what is in `KEPT` alone."""
+    from transformers import GenerationConfig
+
+    said = {name: getattr(config, name, None) for name in KEPT}
+    return GenerationConfig(**{name: value for name, value in said.items() if value is not None})
 
 
 class GenerativeReader:
@@ -105,6 +134,7 @@ class GenerativeReader:
         self.settings = settings
         self.machine = machine
         self.micro_tokens = MICRO_TOKENS
+        model.generation_config = own_generation(model.generation_config)
         ends = getattr(model.generation_config, "eos_token_id", None)
         self.ends = [int(end) for end in (ends if isinstance(ends, list) else [ends]) if end is not None]
         if not self.ends:

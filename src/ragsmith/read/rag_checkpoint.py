@@ -128,8 +128,6 @@ def import_rag(checkpoint: Path, reader: Path, encoder: Path, kind: GenerativeKi
         template=f"{prefix_of(model.generator.config)}{PASSAGE}{model.config.doc_sep}{QUESTION}",
         decoding=Decoding(num_beams=generation.num_beams or 1),
     )
-    for name in ("max_length", "num_beams", "do_sample"):  # the reader's own settings say these
-        setattr(generation, name, None)
     model.generator.generation_config = generation
     ours = Seq2SeqReader(model.generator, written, settings, Machine("cpu", "fp32"))
     publish_directory(reader, ours.save)

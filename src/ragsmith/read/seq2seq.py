@@ -35,6 +35,8 @@ class Seq2SeqReader(GenerativeReader):
         if start is None:
             raise ModelError("The reader's config has no decoder_start_token_id: no answer could begin.")
         self.start = int(start)
+        generation: Any = model.generation_config
+        generation.decoder_start_token_id = self.start
         self.forced = getattr(model.generation_config, "forced_bos_token_id", None)
 
     @classmethod
