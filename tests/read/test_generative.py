@@ -472,3 +472,25 @@ def test_models_own_way_to_generate_does_not_change_the_shape_of_answers(writer,
     reader = writer(name, kind)
     other = type(reader).load(folder, reader.settings, reader.machine)
     assert other.read_all(QUESTIONS, PASSAGES) == reader.read_all(QUESTIONS, PASSAGES)
+
+
+@pytest.mark.parametrize(("name", "kind"), [*KINDS[3:6], ("bart", "rag_token"), ("gpt2", "causal")])
+def test_what_is_learned_by_the_loss_is_what_decoding_writes(writer, name, kind):
+    reader = writer(name, kind, max_answer_tokens=16)
+    answers = ["shutil.rmtree", "square", "Paris"]
+    with torch.no_grad():  # the weights were spread for other tests; small ones learn faster
+        for parameter in reader.model.parameters():
+            parameter.mul_(0.25 if parameter.dim() > 1 else 1)
+    optimizer = torch.optim.Adam(reader.model.parameters(), lr=5e-3)
+    scores, targets = leaf_scores(), reader.targets(answers)
+    for _ in range(300):
+        prior, present = prepared(reader, scores.detach())
+        loss = reader.evidence(QUESTIONS, PASSAGES, targets, prior, present, False).nll.sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if loss < 0.05:
+            break
+    readings = reader.read_all(QUESTIONS, PASSAGES)
+    assert [reading.answer.text for reading in readings] == answers
+    assert all(reading.answer.score > 0.5 for reading in readings)
