@@ -5,7 +5,7 @@ import inspect
 import logging
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,7 @@ class RagsmithSession(KedroSession):
         names = [name for name in _requested(call.arguments) or pipelines if name in pipelines]
         if faults:  # without any, Kedro finds what is wrong with values
             faults += parameter_faults(loader, raw, names) + model_faults(loader, catalog, names)
+            faults += reader_faults(loader, raw, catalog, inputs_of(names))
         refuse(faults, "in the configuration")
         self._hook_manager.register(_Checks(loader))
         data = self._data_root(loader)
@@ -70,7 +71,8 @@ class RagsmithSession(KedroSession):
             raise UserError(str(error)) from error
         except ParameterValidationError as error:
             faults = parameter_faults(loader, raw, names) or [str(error)]
-            refuse(faults + model_faults(loader, catalog, names), "in the parameters", error)
+            faults += model_faults(loader, catalog, names) + reader_faults(loader, raw, catalog, inputs_of(names))
+            refuse(faults, "in the parameters", error)
             raise
         except Exception as error:
             if not out_of_space(error):
@@ -136,6 +138,8 @@ class _Checks:
                     ask()
             except DatasetError as error:
                 faults.append(_dataset_fault(self.loader, name, error))
+        raw, entries = _read(self.loader, "parameters"), _read(self.loader, "catalog")
+        faults += reader_faults(self.loader, raw, entries, pipeline.inputs())
         refuse(faults, "in what the run reads and writes")
 
 
@@ -181,9 +185,8 @@ def parameter_faults(loader: Any, raw: Mapping[str, Any], names: Iterable[str]) 
 
 def model_faults(loader: Any, catalog: Mapping[str, Any], names: Iterable[str]) -> list[str]:
     """Each model that these pipelines start from and that cannot be used, so that one message has these faults too."""
-    read = {dataset for name in names for dataset in pipelines[name].inputs()}
     faults = []
-    for name in sorted(read & catalog.keys()):
+    for name in sorted(inputs_of(names) & catalog.keys()):
         if str(catalog[name].get("type")).rpartition(".")[2] != ModelSource.__name__:
             continue
         try:
@@ -192,6 +195,28 @@ def model_faults(loader: Any, catalog: Mapping[str, Any], names: Iterable[str]) 
         except DatasetError as error:
             faults.append(_dataset_fault(loader, name, error))
     return faults
+
+
+def inputs_of(names: Iterable[str]) -> set[str]:
+    """What these pipelines read and do not make."""
+    return {dataset for name in names for dataset in pipelines[name].inputs()}
+
+
+def reader_faults(
+    loader: Any, raw: Mapping[str, Any], catalog: Mapping[str, Any], inputs: Collection[str]
+) -> list[str]:
+    """The model that the reader is made from, where it cannot be a reader of the kind that is asked for."""
+    from ragsmith.read.base_model import unfit_base
+
+    wanted, spec = raw.get("rag_training"), (catalog.get("base_reader") or {}).get("spec")
+    if "base_reader" not in inputs or not isinstance(wanted, Mapping) or spec is None:
+        return []
+    try:
+        folder = ModelSource(spec=str(spec)).load()
+    except DatasetError:
+        return []  # said as a fault of the model
+    fault = unfit_base(folder, str(wanted.get("reader", "extractive"))) if folder is not None else ""
+    return [f"base_reader: {fault}{_origin(loader, 'base_reader.spec', 'catalog')}"] if fault else []
 
 
 def unknown_pipelines(arguments: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,5 @@
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ragsmith.learn.checkpoints import weights
-from ragsmith.learn.loop import LoopSettings, fit, make_optimizer, schedule
+from ragsmith.learn.loop import LoopSettings, fit, make_optimizer, schedule, train_step
 
 
 def train(task, work, machine, **settings):
@@ -172,3 +173,81 @@ def test_biases_are_not_decayed(toy_task):
     decayed, plain = make_optimizer(toy_task().module, LoopSettings(1, 0.1, weight_decay=0.3)).param_groups
     assert [p.ndim for p in decayed["params"]] == [2, 2] and decayed["weight_decay"] == 0.3
     assert [p.ndim for p in plain["params"]] == [1, 1] and plain["weight_decay"] == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "rates"),
+    [
+        ("cosine", [0.5, 1.0, 1.0, 0.5 * (1 + math.cos(math.pi / 4)), 0.5, 0.5 * (1 - math.cos(math.pi / 4))]),
+        ("linear", [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]),
+        ("polynomial", [0.5, 1.0, 1.0, 0.5625, 0.25, 0.0625]),
+        ("constant", [0.5, 1.0, 1.0, 1.0, 1.0, 1.0]),
+    ],
+)
+def test_each_schedule_falls_as_worked_by_hand(kind, rates):
+    assert [schedule(step, 6, 1 / 3, kind) for step in range(6)] == pytest.approx(rates)
+
+
+def test_adam_is_without_decay(toy_task):
+    groups = make_optimizer(toy_task().module, LoopSettings(1, 0.1, weight_decay=0.3, optimizer="adam")).param_groups
+    assert [group["weight_decay"] for group in groups] == [0.0, 0.0]
+
+
+def test_part_of_the_rate_goes_by_the_beginning_of_the_name(toy_task, machine):
+    task = toy_task()
+    task.rate_factors = {"0.": 0.0}  # the first layer stands still
+    settings = LoopSettings(1, 0.05, warmup=0.0)
+    before = [parameter.detach().clone() for parameter in task.module.parameters()]
+    train_step(task, make_optimizer(task.module, settings, task.rate_factors), settings, machine, 0, 0, 4)
+    moved = [not torch.equal(p, old) for p, old in zip(task.module.parameters(), before, strict=True)]
+    assert moved == [False, False, True, True]
+
+
+def test_gradients_of_several_batches_make_one_step_and_figures_are_their_means(toy_task, machine):
+    settings = LoopSettings(1, 1e-9, clip=1e9, accumulation=2, warmup=0.0)
+    task = toy_task()
+    task.module[1].p = 0.0  # no dropout: each batch would draw its own
+    figures = train_step(task, make_optimizer(task.module, settings), settings, machine, 0, 1, 2)
+    found = [parameter.grad.clone() for parameter in task.module.parameters()]
+    task.module.zero_grad()
+    losses, firsts = zip(*[task.loss(0, number) for number in (2, 3)], strict=True)
+    (sum(losses) / 2).backward()
+    for parameter, gradient in zip(task.module.parameters(), found, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
+    assert figures["loss"] == pytest.approx(sum(losses).item() / 2)
+    assert figures["first"] == pytest.approx(sum(one["first"] for one in firsts) / 2)
+
+
+def test_steps_of_several_batches_are_fewer_and_too_few_batches_are_refused(toy_task, machine, tmp_path):
+    result = train(toy_task(), tmp_path / "run", machine, accumulation=3)
+    assert result.state.step == 2  # four batches in each of two epochs: one step each, and a batch is left over
+    with pytest.raises(ValueError, match=r"no whole batch .* Lower batch_size or accumulation"):
+        train(toy_task(), tmp_path / "other", machine, accumulation=5)
+
+
+def test_what_a_task_keeps_between_steps_is_in_the_checkpoint_and_comes_back(toy_task, machine, tmp_path):
+    class Counting(toy_task):
+        steps = 0
+
+        def loss(self, epoch, number):
+            self.steps += 1
+            if self.steps == 7:
+                raise KeyboardInterrupt
+            return super().loss(epoch, number)
+
+        def state(self):
+            return {"steps": self.steps}
+
+        def restore(self, state):
+            self.restored = state
+            self.steps = state.get("steps", 0)
+
+    task = Counting()
+    with pytest.raises(KeyboardInterrupt):
+        train(task, tmp_path / "run", machine, checkpoint_seconds=0.0)
+    assert task.restored == {}
+    again = Counting()
+    again.steps = 99
+    with pytest.raises(KeyboardInterrupt):
+        train(again, tmp_path / "run", machine, checkpoint_seconds=0.0)
+    assert again.restored == {"steps": 6} and again.steps == 7

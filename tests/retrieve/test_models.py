@@ -209,3 +209,48 @@ def test_a_random_model_is_the_same_each_time_it_is_built(tiny_model: Path, tmp_
     assert all(first[name].equal(again[name]) for name in first)
     model = SentenceTransformer(str(tmp_path), device="cpu")
     assert (len(model[0].model.encoder.layer), model.get_embedding_dimension()) == (2, 64)
+
+
+# --- encoder-decoders ---
+
+
+def test_encoder_decoder_is_the_same_each_time_it_is_made(tmp_path: Path, tiny_model: Path) -> None:
+    made = resolve_model("encoder_decoder:random:bert-2x64")
+    assert resolve_model("encoder_decoder:random:bert-2x64") == made
+    models.build_encoder_decoder(tiny_model, tmp_path)
+    for name in ("model.safetensors", "config.json", "generation_config.json", "tokenizer.json"):
+        assert (tmp_path / name).read_bytes() == (made / name).read_bytes()
+    assert model_hash("encoder_decoder:random:bert-2x64") == model_hash(str(made))
+
+
+def test_both_sides_of_an_encoder_decoder_begin_with_the_weights_of_the_encoder(tiny_model: Path) -> None:
+    from safetensors.torch import load_file as load
+
+    encoder = load(weights_of(tiny_model))
+    both = load(resolve_model("encoder_decoder:random:bert-2x64") / "model.safetensors")
+    layers = [name for name in encoder if not name.startswith("pooler")]
+    assert len(layers) > 30
+    for name in layers:
+        assert both[f"encoder.{name}"].equal(encoder[name])
+        assert both[f"decoder.bert.{name}"].equal(encoder[name])
+    new = [name for name in both if "crossattention" in name]
+    assert new and all(name.startswith("decoder.") for name in new)
+
+
+def test_encoder_decoder_knows_where_an_answer_begins_and_ends() -> None:
+    folder = resolve_model("encoder_decoder:random:bert-2x64")
+    marks = {"decoder_start_token_id": 101, "eos_token_id": 102, "pad_token_id": 0}  # of BERT's vocabulary
+    for name in ("config.json", "generation_config.json"):
+        assert marks.items() <= json.loads((folder / name).read_text()).items()
+
+
+def test_encoder_decoder_of_what_is_no_bert_is_refused(copy: Path) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"model_type": "roberta"}))
+    refused(f"encoder_decoder:{copy}", r"is no BERT \(its model_type is 'roberta'\)")
+    refused("encoder_decoder:encoder_decoder:random:bert-2x64", "is no BERT .*'encoder-decoder'")
+    refused("encoder_decoder:nowhere", "No model at 'nowhere'")
+    (copy / "config.json").write_text("{")
+    refused(f"encoder_decoder:{copy}", "config.json is truncated or altered")
+    (copy / "config.json").write_text("[]")
+    refused(f"encoder_decoder:{copy}", "config.json is truncated or altered")

@@ -144,7 +144,10 @@ def fit(task: Task, settings: LoopSettings, machine: Machine, work: Path, label:
     """
     steps_per_epoch = task.batches_per_epoch // settings.accumulation
     if steps_per_epoch < 1:
-        raise ValueError(f"{label}: there is no whole batch to train on. Lower batch_size or add data.")
+        raise ValueError(
+            f"{label}: there is no whole batch to train on, or fewer than make one step. Lower batch_size or "
+            "accumulation, or add data."
+        )
     total = settings.epochs * steps_per_epoch
     every = max(1, steps_per_epoch // settings.evaluations)
     identity = hash_json(

@@ -254,7 +254,10 @@ def encoder_decoder_model(spec: str) -> Path:
 
     encoder = resolve_model(spec)
     config = encoder / "config.json"
-    kind = json.loads(config.read_text("utf-8")).get("model_type") if config.is_file() else None
+    try:
+        kind = json.loads(config.read_text("utf-8")).get("model_type") if config.is_file() else None
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise ModelError(f"{config} is truncated or altered: it is no configuration of a model.") from error
     if kind != "bert":
         raise ModelError(f"{spec!r} is no BERT (its model_type is {kind!r}): no encoder-decoder can be made of it.")
     folder = cache_folder() / f"encoder-decoder-{model_hash(spec)[:16]}"

@@ -122,8 +122,13 @@ class RagTrainingParams(Params):
             raise ValueError("lora.rank is for readers that write their answer; reader is extractive.")
         if self.random_weights and self.mode != "from_scratch":
             raise ValueError(f"random_weights is for mode from_scratch; mode is {self.mode}.")
-        if self.mode == "retriever_only" and self.objective == "none" and not self.contrastive_weight:
+        if self.mode != "fine_tune" and self.taught() == "none" and not self.contrastive_weight:
             raise ValueError("Nothing teaches the retriever: set objective, or contrastive_weight above 0.")
+        if self.mode == "retriever_only" and self.retriever_after:
+            raise ValueError(
+                f"retriever_after is {self.retriever_after} and mode is retriever_only: the steps before would train "
+                "nothing. Set it to 0."
+            )
         places = ("{question}", "{passage}")
         if self.template is not None and any(self.template.count(place) != 1 for place in places):
             raise ValueError("template must hold {question} and {passage} once each.")

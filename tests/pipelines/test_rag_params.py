@@ -1,0 +1,122 @@
+"""What the parameters of rag_training take, mean and refuse."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from ragsmith.learn.loop import LoopSettings
+from ragsmith.pipelines.rag_training.params import RagTrainingParams
+from ragsmith.read.joint_settings import JointSettings
+from ragsmith.read.live_index import RefreshSettings
+
+
+def params(**values) -> RagTrainingParams:
+    return RagTrainingParams.model_validate(values)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        ("joint_train", "fine_tune"),
+        ("joint_train_from_scratch", "from_scratch"),
+        ("scratch", "from_scratch"),
+        ("retriever", "retriever_only"),
+        ("e2e", "end2end"),
+        *[(mode, mode) for mode in ("fine_tune", "from_scratch", "retriever_only", "end2end")],
+    ],
+)
+def test_modes_go_by_their_own_and_by_others_names(name, mode):
+    assert params(mode=name).mode == mode
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "choices"),
+    [
+        ("mode", "end_to_end", "'fine_tune', 'end2end', 'from_scratch' or 'retriever_only'"),
+        ("mode", ["end2end"], "'fine_tune', 'end2end', 'from_scratch' or 'retriever_only'"),
+        ("reader", "t5", "'extractive', 'rag_token', 'rag_sequence', 'fid' or 'causal'"),
+        ("objective", "realm", "'auto', 'none', 'marginal', 'emdr2' or 'pdist'"),
+        ("schedule", "step", "'cosine', 'linear', 'polynomial' or 'constant'"),
+        ("search", "sparse", "'auto', 'dense', 'bm25' or 'hybrid'"),
+    ],
+)
+def test_unknown_choice_is_answered_with_the_choices(key, value, choices):
+    with pytest.raises(ValidationError, match=choices):
+        params(**{key: value})
+
+
+@pytest.mark.parametrize("mode", ["end2end", "from_scratch"])
+@pytest.mark.parametrize(
+    ("reader", "objective"),
+    [("extractive", "marginal"), ("rag_token", "marginal"), ("rag_sequence", "marginal"), ("fid", "emdr2"),
+     ("causal", "emdr2")],
+)  # fmt: skip
+def test_auto_is_the_marginal_unless_the_reader_sees_all_passages_at_once(mode, reader, objective):
+    assert params(mode=mode, reader=reader).taught() == objective
+
+
+def test_auto_teaches_nothing_where_no_reader_is_trained_or_no_retriever():
+    assert params(mode="fine_tune").taught() == "none" == params(mode="retriever_only").taught()
+    assert params(mode="fine_tune", objective="pdist").taught() == "none"
+    assert params(mode="retriever_only", objective="pdist").taught() == "pdist"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"mode": "end2end", "reader": "fid", "objective": "marginal"}, "would learn nothing. Set objective to emdr2"),
+        ({"mode": "end2end", "reader": "causal", "objective": "marginal"}, "would learn nothing"),
+        ({"label_smoothing": 0.1}, "label_smoothing is for readers that write"),
+        ({"lora": {"rank": 4}}, "lora.rank is for readers that write"),
+        ({"random_weights": True}, "random_weights is for mode from_scratch; mode is fine_tune"),
+        ({"mode": "retriever_only", "contrastive_weight": 0}, "Nothing teaches the retriever"),
+        ({"mode": "retriever_only", "objective": "none", "contrastive_weight": 0}, "Nothing teaches the retriever"),
+        ({"mode": "end2end", "objective": "none", "contrastive_weight": 0}, "Nothing teaches the retriever"),
+        ({"mode": "retriever_only", "retriever_after": 5}, "retriever_after is 5 and mode is retriever_only"),
+        ({"template": "{question}"}, "template must hold"),
+        ({"template": "{question} {passage} {passage}"}, "template must hold"),
+        ({"refresh": {"probe_every": 0}}, "greater than or equal to 1"),
+        ({"refresh": {"evry": 5}}, "not permitted"),
+        ({"temperature": 0}, "greater than 0"),
+    ],
+)
+def test_what_would_be_without_effect_or_without_a_teacher_is_refused(values, message):
+    with pytest.raises(ValidationError, match=message):
+        params(**values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"mode": "fine_tune", "reader": "fid", "objective": "marginal"},  # objective is not used there
+        {"mode": "end2end", "objective": "none", "contrastive_weight": 0.5},
+        {"mode": "retriever_only", "objective": "emdr2", "contrastive_weight": 0},
+        {"mode": "from_scratch", "random_weights": True},
+        {"mode": "end2end", "reader": "causal", "lora": {"rank": 8, "targets": ["q_proj"]}},
+    ],
+)
+def test_what_has_a_teacher_is_taken(values):
+    params(**values)
+
+
+def test_every_parameter_stands_in_the_configuration_with_its_default():
+    """Those that globals.yml sets are left out; a key that no file names would be found by nobody."""
+    file = Path(__file__).parents[2] / "conf/base/parameters_rag_training.yml"
+    written = yaml.safe_load(file.read_text("utf-8"))["rag_training"]
+    assert set(written) == set(RagTrainingParams.model_fields)
+    own = {key: value for key, value in written.items() if not str(value).startswith("${")}
+    found, default = params(**own).model_dump(), params().model_dump()
+    assert {key: found[key] for key in own} == {key: default[key] for key in own}
+
+
+@pytest.mark.parametrize("settings", [JointSettings, RefreshSettings, LoopSettings])
+def test_defaults_are_those_of_the_library(settings):
+    """`dropout` and the like are the library's alone; what both have says the same."""
+    values = params().model_dump()
+    values = values["refresh"] if settings is RefreshSettings else values
+    defaults = {name: f.default for name, f in settings.__dataclass_fields__.items() if name in values}
+    # A person's run decides otherwise than a notebook: objective and search by themselves, right passages teach too.
+    apart = {"objective", "search", "contrastive_weight", "epochs", "learning_rate"}
+    assert {n: values[n] for n in defaults if n not in apart} == {n: v for n, v in defaults.items() if n not in apart}

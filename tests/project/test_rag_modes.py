@@ -1,0 +1,124 @@
+"""`rag_training` in each mode on a finished project, and what evaluation and serving make of it."""
+
+import json
+import re
+
+import pandas as pd
+import pytest
+
+from ragsmith.retrieve.index import index_model
+from ragsmith.retrieve.models import model_hash
+from ragsmith.serve.bundle import read_manifest
+
+pytestmark = pytest.mark.slow
+MODELS = "06_models"
+UPSTREAM = ["06_models/retriever", "06_models/index", "06_models/base_index"]
+
+
+def train(project, *parameters: str) -> str:
+    """Run rag_training by itself with these parameters."""
+    return project.run(
+        "--pipelines", "rag_training", "--params", ",".join(f"rag_training.{one}" for one in parameters)
+    )
+
+
+def weights(project, name: str) -> bytes:
+    return (project.data / MODELS / name / "model.safetensors").read_bytes()
+
+
+def ran(log: str) -> list[str]:
+    return re.findall(r"node \d+/\d+ (\w+) …", log)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "trained"),
+    [
+        (("mode=e2e",), {"rag_retriever", "reader"}),
+        (("mode=from_scratch", "random_weights=true"), {"rag_retriever", "reader"}),
+        (("mode=retriever_only",), {"rag_retriever"}),
+    ],
+)
+def test_mode_trains_what_it_says_and_leaves_an_index_of_its_retriever(finished_copy, parameters, trained):
+    before = finished_copy.artefacts()
+    log = train(finished_copy, *parameters, "refresh.every=3", "refresh.budget=9")
+    assert ran(log) == ["train_reader", "retrieve_dev", "plot_reader_training"] or set(ran(log)) == {
+        "train_reader", "retrieve_dev", "plot_reader_training"
+    }  # fmt: skip
+    after, models = finished_copy.artefacts(), finished_copy.data / MODELS
+    assert {name: after[name] for name in UPSTREAM} == {name: before[name] for name in UPSTREAM}
+    assert after["06_models/rag_retriever"] != after["06_models/retriever"]
+    assert index_model(models / "rag_index") == model_hash(str(models / "rag_retriever"))
+    # The retriever that ships is the base model where nothing beat it; it was trained further all the same.
+    assert weights(finished_copy, "rag_retriever") != weights(finished_copy, "retriever")
+    steps = pd.read_parquet(finished_copy.data / "08_reporting/reader_log.parquet")
+    steps = steps[steps["kind"] == "train"]
+    assert steps["index_version"].max() >= 2 and steps["index_age"].max() <= 3 and steps["loss"].notna().all()
+    report = json.loads((finished_copy.data / "08_reporting/reader.json").read_text())
+    assert report["index"]["failed"] == 0 and report["index"]["refreshes"] >= 2
+    if "reader" in trained:
+        assert steps["reader_loss"].notna().all()
+    else:
+        assert "reader_loss" not in steps
+
+
+def test_fine_tuning_leaves_the_retriever_and_its_index_as_they_are(finished):
+    hashes = finished.artefacts()
+    assert hashes["06_models/rag_retriever"] == hashes["06_models/retriever"]
+    assert hashes["06_models/rag_index"] == hashes["06_models/index"]
+
+
+def test_what_joint_training_left_is_evaluated_and_served(finished, finished_copy):
+    # Lasting, as in a person's configuration.
+    parameters = finished_copy.folder / "conf/test/parameters_rag_training.yml"
+    content = (finished_copy.folder / "conf/base/parameters_rag_training.yml").read_text("utf-8")
+    parameters.write_text(content.replace("mode: fine_tune", "mode: end2end"), "utf-8")
+    log = finished_copy.run()
+    assert {"train_reader", "retrieve_runs", "read_answers", "make_bundle"} <= set(ran(log))
+    assert "retrieve_for_reader" not in ran(log) or log.count("retrieve_for_reader") <= 2
+    shipped = finished_copy.data / MODELS / "bundle"
+    for part, name in (("retriever", "rag_retriever"), ("reader", "reader")):
+        assert (shipped / part / "model.safetensors").read_bytes() == weights(finished_copy, name)
+    assert index_model(finished_copy.data / MODELS / "rag_index") == model_hash(
+        str(finished_copy.data / MODELS / "rag_retriever")
+    )
+    assert read_manifest(shipped)["metrics"]["retrieval"] == finished_copy.metrics()["retrieval"]
+    before, after = finished.metrics()["retrieval"], finished_copy.metrics()["retrieval"]
+    assert after["bm25"] == before["bm25"] and after["contrastive"] == before["tuned"] != after["tuned"]
+    answered = finished_copy.kedro("ask", "--env", "test", "--json", "delete a directory tree")
+    assert answered.returncode == 0 and json.loads(answered.stdout)["text"]
+
+
+def test_reader_that_writes_is_trained_from_an_encoder_decoder(finished_copy):
+    settings = finished_copy.folder / "conf/test/globals.yml"
+    content = settings.read_text("utf-8")
+    assert "  reader: random:bert-2x64" in content
+    settings.write_text(content.replace("  reader: random:bert-2x64", "  reader: encoder_decoder:random:bert-2x64"))
+    log = train(finished_copy, "reader=rag_token", "mode=end2end", "max_questions=8", "label_smoothing=0.1")
+    assert "train_reader" in ran(log)
+    saved = json.loads((finished_copy.data / MODELS / "reader/reader.json").read_text())
+    assert saved["kind"] == "rag_token" and saved["prior_weight"] == 20.0
+    assert json.loads((finished_copy.data / "08_reporting/reader.json").read_text())["objective"] == "marginal"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        (
+            "rag_training.reader=fid",
+            "reader is fid, which is made from an encoder-decoder (encoder_decoder:package:all-MiniLM-L6-v2), and "
+            "models.reader is an encoder. Name an encoder-decoder under models.reader in globals.yml, or set "
+            "rag_training.reader to extractive.",
+        ),
+        (
+            "rag_training.mode=end_to_end",
+            "rag_training.mode: Input should be 'fine_tune', 'end2end', 'from_scratch' or 'retriever_only' (found",
+        ),
+        ("rag_training.mode=retriever_only,rag_training.contrastive_weight=0", "Nothing teaches the retriever"),
+        ("rag_training.raeder=fid", "Did you mean 'reader'?"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_before_anything_runs(project, parameters, said):
+    done = project.kedro("run", "--env", "test", "--pipelines", "rag_training", "--params", parameters)
+    assert done.returncode == 1 and "Traceback" not in done.stdout
+    assert said in done.stdout and "nothing was run" in done.stdout, done.stdout
+    assert not (project.data / MODELS).exists()
