@@ -41,3 +41,16 @@ def test_hostile_answer_does_not_reach_the_terminal(tiny_bundle, capsys, monkeyp
 def test_nothing_found_is_said(tiny_bundle, capsys):
     print_answer("zzz", tiny_bundle, 3, "bm25", as_json=False)
     assert capsys.readouterr().out == "Nothing was found.\n"
+
+
+def test_written_answer_and_an_answer_that_the_reader_did_not_give_are_told_apart(tiny_bundle, capsys, monkeypatch):
+    from ragsmith.read.extractive import ExtractiveReader, Span
+
+    monkeypatch.setattr(ExtractiveReader, "answer", lambda *asked: Span("Ring it loudly", "p2", -1, -1, 0.5))
+    print_answer("ring bell", tiny_bundle, 1, "bm25", as_json=False)
+    shown = capsys.readouterr().out
+    assert shown.startswith("Ring it loudly\nRing") and "written, not quoted; nearest passage: hostile" in shown
+    monkeypatch.setattr(ExtractiveReader, "answer", lambda *asked: Span("", "p2", -1, -1, 0.5))
+    print_answer("ring bell", tiny_bundle, 1, "bm25", as_json=False)
+    shown = capsys.readouterr().out
+    assert shown.startswith("The reader gives no answer from what was found.") and "  1. " in shown

@@ -27,7 +27,7 @@ def test_question_gets_an_answer_the_passage_and_what_else_was_found(tiny_bundle
 def test_json_holds_the_answer_and_as_many_passages_as_asked(tiny_bundle):
     result = ask("delete a directory tree", "--bundle", tiny_bundle, "-k", 3, "--mode", "dense", "--json")
     answer = json.loads(result.stdout)
-    assert answer.keys() == {"question", "text", "sentence", "score", "hit", "hits"}
+    assert answer.keys() == {"question", "text", "sentence", "score", "hit", "hits", "quoted"}
     assert answer["question"] == "delete a directory tree" and answer["text"] in answer["hit"]["text"]
     assert [hit["rank"] for hit in answer["hits"]] == [1, 2, 3]
     assert answer["hits"][0].keys() == {"passage_id", "document_id", "title", "text", "score", "cosine", "rank"}

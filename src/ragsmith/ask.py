@@ -37,13 +37,19 @@ def print_answer(question: str, bundle: Path, shown: int, mode: Any, as_json: bo
     if as_json:
         click.echo(json.dumps({**asdict(answer), "hits": [asdict(hit) for hit in hits]}, indent=2))
         return
-    if answer.hit is None:
+    if not answer.hits:
         click.echo("Nothing was found.")
         return
-    click.secho(printable(answer.text), bold=True)
-    click.echo(printable(answer.sentence))
-    click.echo(f"\nfrom: {printable(answer.hit.title)} (rank {answer.hit.rank}), reader score {answer.score:.2f}")
-    click.echo(indented(answer.hit.text))
+    if answer.hit is None:
+        click.echo("The reader gives no answer from what was found.")
+    else:
+        click.secho(printable(answer.text), bold=True)
+        if answer.sentence:
+            click.echo(printable(answer.sentence))
+        source = "from" if answer.quoted else "written, not quoted; nearest passage"
+        title = printable(answer.hit.title)
+        click.echo(f"\n{source}: {title} (rank {answer.hit.rank}), reader score {answer.score:.2f}")
+        click.echo(indented(answer.hit.text))
     click.echo("\npassages found:")
     for hit in hits:
         click.echo(f"  {hit.rank}. {hit.score:.3f}  {printable(hit.title)}")

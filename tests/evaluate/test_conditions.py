@@ -1,9 +1,11 @@
 import pandas as pd
 import pytest
+from tiny_generators import saved_reader
 
 from ragsmith.compute.device import Machine
-from ragsmith.evaluate.conditions import Asked, oracle_run, read_conditions
-from ragsmith.read.extractive import ExtractiveReader, ReaderSettings, ReadingPassage
+from ragsmith.evaluate.conditions import Asked, oracle_run, predicted, read_conditions
+from ragsmith.read.extractive import ExtractiveReader, ReaderSettings, ReadingPassage, Span
+from ragsmith.read.readers import load_reader
 from ragsmith.retrieve.build import build_index
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.index import DenseIndex
@@ -118,3 +120,38 @@ def test_questions_that_nobody_judged_are_not_read_under_the_oracle(reader, run,
     runs["oracle"] = oracle_run(QUERIES, QRELS[:0], searcher)
     assert runs["oracle"].empty and none.judged() == set()
     assert set(read_conditions(reader, none, runs, 2).predictions["condition"]) == {"retrieved"}
+
+
+@pytest.mark.parametrize("kind", ["rag_token", "causal"])
+def test_reader_that_writes_is_read_under_each_condition(run, searcher, kind, tmp_path):
+    reader = load_reader(saved_reader(kind, tmp_path), MACHINE)
+    answered = read_conditions(
+        reader, ASKED, {"retrieved": run, "oracle": oracle_run(QUERIES, QRELS, searcher)}, 2, (1, 2, 4)
+    )
+    table = answered.predictions
+    assert table["query_id"].tolist() == ["q2", "q1", "q3"] * 2
+    inputs = dict(zip(PASSAGES["passage_id"], passage_inputs(PASSAGES), strict=True))
+    written = table[table["answer"] != ""]
+    assert len(written) >= 4
+    for row in written.itertuples():
+        assert 0 <= row.score <= 1
+        if row.start < 0:
+            assert row.end == -1 and row.answer not in inputs[row.passage_id]
+        else:
+            assert inputs[row.passage_id][row.start : row.end] == row.answer
+    found = [
+        ReadingPassage(row.passage_id, inputs[row.passage_id], row.cosine)
+        for row in run[(run["query_id"] == "q2") & (run["rank"] <= 2)].sort_values("rank").itertuples()
+    ]
+    (alone,) = reader.read_all(["delete a tree"], [found])
+    assert table["answer"][0] == alone.answer.text
+    shares = answered.posteriors[answered.posteriors["query_id"] == "q2"]
+    assert shares["posterior"].tolist() == pytest.approx(alone.posterior, rel=1e-4)
+    assert shares["prior"].tolist() == pytest.approx(alone.prior, rel=1e-4)
+    assert sorted(answered.sweep["k"].unique()) == [1, 2, 4]
+    assert answered.posteriors.groupby("query_id")[["prior", "posterior"]].sum().values == pytest.approx(1, rel=1e-5)
+
+
+def test_empty_answer_that_was_written_is_no_answer():
+    table = predicted("retrieved", ["q1"], [Span("", "p1", -1, -1, 0.9)])
+    assert table.values.tolist() == [["retrieved", "q1", "", "", -1, -1, 0.0]]

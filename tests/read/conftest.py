@@ -1,15 +1,22 @@
 """A tiny model without training, and passages to read."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+from tiny_generators import generator_folder
 
 from ragsmith.compute.device import Machine
+from ragsmith.read.causal import CausalReader
+from ragsmith.read.decoding import Decoding
 from ragsmith.read.extractive import ExtractiveReader, ReaderSettings, ReadingPassage
+from ragsmith.read.generative import GenerativeReader, GenerativeSettings
 from ragsmith.read.joint_settings import JointQuestion
 from ragsmith.read.knowledge_base import KnowledgeBase
 from ragsmith.read.live_index import LiveIndex, RefreshSettings
+from ragsmith.read.seq2seq import Seq2SeqReader
 from ragsmith.retrieve.build import build_index
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.index import DenseIndex
@@ -91,3 +98,25 @@ def live_index(town_base, machine, tmp_path):
         return LiveIndex(encoder, start, town_base.passages, RefreshSettings(**settings), tmp_path / folder)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def generators(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Folders of tiny language models, by name and seed, each built once."""
+    folder = tmp_path_factory.mktemp("generators")
+    return lambda name, seed=0: generator_folder(name, seed, folder)
+
+
+@pytest.fixture
+def writer(generators: Callable[..., Path], machine: Machine) -> Callable[..., GenerativeReader]:
+    """Readers that write, on tiny language models; `decoding` is given as keywords of its own."""
+
+    def build(name: str, kind: Any, seed: int = 0, decoding: dict[str, Any] | None = None, **settings: Any) -> Any:
+        wanted: dict[str, Any] = {"max_tokens": 128, "max_answer_tokens": 8, "prior_weight": 3.0} | settings
+        chosen = GenerativeSettings(kind=kind, decoding=Decoding(**(decoding or {})), **wanted)
+        loader = CausalReader if kind == "causal" else Seq2SeqReader
+        reader = loader.load(generators(name, seed), chosen, machine)
+        reader.model.eval()
+        return reader
+
+    return build

@@ -1,11 +1,13 @@
 import shutil
 
 import pytest
+from tiny_generators import saved_reader
 
 from ragsmith.compute.device import Machine
+from ragsmith.read.extractive import Span
 from ragsmith.retrieve.models import ModelError
-from ragsmith.serve.bundle import BundleError
-from ragsmith.serve.engine import QUESTION_LIMIT, Engine, explaining_sentence
+from ragsmith.serve.bundle import BundleError, build_bundle
+from ragsmith.serve.engine import QUESTION_LIMIT, Engine, explaining_sentence, supporting_sentence
 
 
 @pytest.fixture(scope="session")
@@ -127,3 +129,48 @@ TEXT = "os.walk(top)\n\nYield the folders. Each is a tuple of three, such as os.
 )
 def test_sentence_that_explains_the_answer(text, answer, expected):
     assert explaining_sentence(text, answer) == expected
+
+
+@pytest.fixture(scope="module", params=["rag_token", "rag_sequence", "fid", "causal"])
+def writing_engine(request, tiny_bundle, tmp_path_factory):
+    """The tiny bundle with a reader that writes."""
+    folder = tmp_path_factory.mktemp("writing")
+    parts = (tiny_bundle / "retriever", tiny_bundle / "index", saved_reader(request.param, folder))
+    settings = {"mode": "hybrid", "passages": 2}
+    bundle = build_bundle(*parts, tiny_bundle / "passages.parquet", settings, {}, folder / "bundle")
+    return Engine.load(bundle, Machine("cpu", "fp32"))
+
+
+def test_reader_that_writes_answers_from_a_bundle(writing_engine):
+    answer = writing_engine.ask("delete a directory tree")
+    assert answer.text and answer.hit in answer.hits and 0 <= answer.score <= 1
+    assert answer.quoted == (answer.text in writing_engine.inputs[answer.hit.passage_id])
+    assert writing_engine.ask("zzz???", "bm25").hit is None
+
+
+def test_written_answer_is_shown_beside_the_sentence_that_is_nearest(writing_engine, monkeypatch):
+    monkeypatch.setattr(
+        writing_engine.reader, "answer", lambda *asked: Span("A whole directory tree", "p1", -1, -1, 0.5)
+    )
+    answer = writing_engine.ask("delete a directory tree")
+    assert (answer.text, answer.quoted, answer.hit.passage_id) == ("A whole directory tree", False, "p1")
+    assert answer.sentence == "Delete an entire directory tree."
+
+
+def test_empty_written_answer_is_none(writing_engine, monkeypatch):
+    monkeypatch.setattr(writing_engine.reader, "answer", lambda *asked: Span("", "p1", -1, -1, 0.9))
+    answer = writing_engine.ask("delete a directory tree")
+    assert (answer.text, answer.sentence, answer.score, answer.hit) == ("", "", 0.0, None) and len(answer.hits) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "expected"),
+    [
+        ("One is odd. Two is even. Three is odd.", "the even number two", "Two is even."),
+        ("One is odd. Two is even.", "Paris", ""),
+        ("", "Paris", ""),
+        ("日本語 です。 Straße.", "STRASSE", "日本語 です。 Straße."),
+    ],
+)
+def test_supporting_sentence_shares_most_words_with_the_answer(text, answer, expected):
+    assert supporting_sentence(text, answer) == expected

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from ragsmith.read.examples import reading_examples
-from ragsmith.read.extractive import ExtractiveReader, Span
+from ragsmith.read.extractive import Span
+from ragsmith.read.readers import Reader
 from ragsmith.retrieve.search import Searcher
 
 SERVED = "retrieved"  # the condition that is served: all others are there to explain it
@@ -52,7 +53,7 @@ class Answered:
 
     Attributes:
         predictions: condition, query_id, answer, passage_id, start, end, score; an empty answer has an empty
-            passage_id, -1 twice and 0.
+            passage_id, -1 twice and 0; one that was written and does not stand in its passage has -1 twice alone.
         sweep: k, query_id, answer, passage_id, score: the served condition on the first k passages.
         posteriors: query_id, rank, passage_id, prior, posterior: shares over the passages that were read.
     """
@@ -82,7 +83,7 @@ def oracle_run(queries: pd.DataFrame, qrels: pd.DataFrame, searcher: Searcher) -
 
 
 def read_conditions(
-    reader: ExtractiveReader, asked: Asked, runs: Mapping[str, pd.DataFrame], k: int, ks: Sequence[int] = ()
+    reader: Reader, asked: Asked, runs: Mapping[str, pd.DataFrame], k: int, ks: Sequence[int] = ()
 ) -> Answered:
     """Let the reader answer each question under each condition, but under `ORACLE` the judged ones alone.
 
@@ -120,7 +121,8 @@ def read_conditions(
         for query_id, example, reading in zip(ids, examples, readings, strict=True):
             sweep += [(count, query_id, *said(reading.of_first[count])) for count in ks]
             # Of the first k alone: shares of what was read, and not of what the sweep read beside.
-            shares = (share(np.asarray(values[:k])) for values in (reading.prior, reading.posterior))
+            posterior = reading.posterior_of_first.get(k, reading.posterior)
+            shares = (share(np.asarray(values[:k])) for values in (reading.prior, posterior))
             rows = zip(example.passages, *shares, strict=False)
             posteriors += [(query_id, rank, one.passage_id, *both) for rank, (one, *both) in enumerate(rows, 1)]
     return Answered(
@@ -134,7 +136,7 @@ def predicted(condition: str, query_ids: Sequence[str], spans: Sequence[Span | N
     """The rows of `Answered.predictions` of one condition."""
     rows = [
         (condition, query_id, span.text, span.passage_id, span.start, span.end, span.score)
-        if span
+        if span and span.text
         else (condition, query_id, "", "", -1, -1, 0.0)
         for query_id, span in zip(query_ids, spans, strict=True)
     ]
@@ -142,8 +144,8 @@ def predicted(condition: str, query_ids: Sequence[str], spans: Sequence[Span | N
 
 
 def said(span: Span | None) -> tuple[str, str, float]:
-    """Answer, passage and score; nothing, where there is no span."""
-    return (span.text, span.passage_id, span.score) if span else ("", "", 0.0)
+    """Answer, passage and score; nothing, where there is no span, or an empty one (of a reader that writes)."""
+    return (span.text, span.passage_id, span.score) if span and span.text else ("", "", 0.0)
 
 
 def share(values: np.ndarray) -> list[float]:

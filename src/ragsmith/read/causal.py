@@ -9,7 +9,7 @@ from ragsmith.compute.device import Machine, probe
 from ragsmith.read.decoding import SharedGumbel, stream_first_row
 from ragsmith.read.evidence import Evidence
 from ragsmith.read.extractive import ReadingPassage
-from ragsmith.read.generative import PASSAGE, QUESTION, GenerativeReader, GenerativeSettings
+from ragsmith.read.generative import PASSAGE, QUESTION, GenerativeReader, GenerativeSettings, load_settings
 from ragsmith.read.language_model import load_language_model, of_labels, padded
 
 if TYPE_CHECKING:
@@ -26,14 +26,23 @@ class CausalReader(GenerativeReader):
     """
 
     @classmethod
-    def load(cls, folder: Path, settings: GenerativeSettings, machine: Machine | None = None) -> "CausalReader":
+    def load(
+        cls, folder: Path, settings: GenerativeSettings | None = None, machine: Machine | None = None
+    ) -> "CausalReader":
         """The reader of a transformers directory.
 
+        Args:
+            folder: what `save` wrote, or a causal language model.
+            settings: None takes the saved ones.
+            machine: None probes.
         Raises:
             ModelError: no model, truncated or altered, no causal language model, or one that reads less than
-                `max_tokens`.
+                `max_tokens` and `max_answer_tokens` together.
         """
-        model, tokenizer = load_language_model(folder, "AutoModelForCausalLM", settings.max_tokens)
+        settings = settings or load_settings(folder)
+        model, tokenizer = load_language_model(
+            folder, "AutoModelForCausalLM", settings.max_tokens, settings.max_answer_tokens
+        )
         return cls(model, tokenizer, settings, machine or probe())
 
     def prompt(self, question: str, passages: Sequence[ReadingPassage]) -> list[int]:
@@ -42,17 +51,24 @@ class CausalReader(GenerativeReader):
         All passages get the same room; what a short one leaves goes to the longer ones. Passages are data: the numbers
         tell where each begins.
         """
-        asked = self.shortened(question, self.settings.max_tokens // 2)
-        lengths = [self.length(passage.text) for passage in passages]
-        room = self.settings.max_tokens - len(self._prompt_ids(asked, [""] * len(passages)))
+        limit = self.settings.max_tokens
+        asked = self.shortened(self.plain(question), limit // 2)
+        texts = [self.plain(passage.text) for passage in passages]
+        # Numbers alone could fill the prompt: then the last passages go.
+        while (room := limit - len(self._prompt_ids(asked, [""] * len(texts)))) < len(texts) and texts:
+            texts.pop()
+        lengths = [self.length(text) for text in texts]
         # Where texts meet, tokens may be others than those of the parts: less room until it fits.
-        for left in range(room, -1, -max(1, len(passages))):
+        for left in range(room, 0, -max(1, len(texts))):
             shares = shared_room(lengths, left)
-            texts = [self.shortened(passage.text, share) for passage, share in zip(passages, shares, strict=True)]
-            ids = self._prompt_ids(asked, texts)
-            if len(ids) <= self.settings.max_tokens:
+            ids = self._prompt_ids(asked, [self.shortened(*pair) for pair in zip(texts, shares, strict=True)])
+            if len(ids) <= limit:
                 return ids
-        return self._prompt_ids(asked, [""] * len(passages))[-self.settings.max_tokens :]
+        return self._prompt_ids(asked, [""] * len(texts))[-limit:]
+
+    def frame_length(self) -> int:
+        """See `GenerativeReader.frame_length`."""
+        return len(self._prompt_ids("", []))
 
     def _prompt_ids(self, question: str, passages: Sequence[str]) -> list[int]:
         listed = "".join(
@@ -72,7 +88,9 @@ class CausalReader(GenerativeReader):
         return ids[:-1] if ids and ids[-1] in self.ends else ids
 
     def _answer_ids(self, answer: str) -> list[int]:
-        tokens: Any = self.tokenizer(" " + answer.strip(), add_special_tokens=False, verbose=False)
+        # A chat template ends with a mark or a new line; any other prompt ends with a word.
+        space = "" if self.tokenizer.chat_template else " "
+        tokens: Any = self.tokenizer(space + answer.strip(), add_special_tokens=False, verbose=False)
         return list(tokens["input_ids"])
 
     def evidence(
@@ -187,7 +205,10 @@ class CausalReader(GenerativeReader):
         if not passages:
             return iter(())
         self.model.eval()
-        return stream_first_row(self.tokenizer, lambda streamer: self._generated([question], [passages], streamer))
+        return stream_first_row(
+            lambda ids: self.text(self.ended(ids)),
+            lambda streamer: self._generated([question], [passages], streamer),
+        )
 
 
 def shared_room(lengths: Sequence[int], room: int) -> list[int]:

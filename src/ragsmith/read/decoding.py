@@ -1,6 +1,6 @@
 """How an answer is found in what a language model finds probable, over several passages at once."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ class Decoding:
         seed: of sampling: the same answer for the same batch.
         thorough: in `rag_sequence`, whether each candidate is scored after every passage, or after those that gave it
             (Lewis et al. 2020, sec. 2.5).
+    Raises:
+        ValueError: a value out of its bounds, or sampling with several beams; all faults in one message.
     """
 
     num_beams: int = 1
@@ -28,6 +30,17 @@ class Decoding:
     top_p: float = 1.0
     seed: int = 0
     thorough: bool = True
+
+    def __post_init__(self) -> None:
+        faults = {
+            f"num_beams is {self.num_beams}; it must be 1 or more": self.num_beams < 1,
+            f"temperature is {self.temperature}; it must be above 0": not 0 < self.temperature < float("inf"),
+            f"top_k is {self.top_k}; it must be 0 or more": self.top_k < 0,
+            f"top_p is {self.top_p}; it must be above 0 and at most 1": not 0 < self.top_p <= 1,
+            "do_sample is set with several beams: set num_beams to 1": self.do_sample and self.num_beams > 1,
+        }
+        if found := [fault for fault, holds in faults.items() if holds]:
+            raise ValueError(f"decoding: {'; '.join(found)}.")
 
 
 class MarginalLogits:
@@ -89,37 +102,75 @@ class SharedGumbel:
         return kept + noise.to(scores.device).repeat_interleave(self.copies, dim=0)
 
 
-def stream_first_row(tokenizer: Any, generate: Callable[[Any], Any]) -> Iterator[str]:
+def stream_first_row(spell: Callable[[Sequence[int]], str], generate: Callable[[Any], Any]) -> Iterator[str]:
     """The text of the first row of a batch, piece by piece, while `generate(streamer)` runs in a thread of its own.
 
+    The pieces together are what `spell` makes of all ids. (The streamers of transformers refuse more than one row, and
+    lose a space after each line.) Whoever stops listening stops the thread at its next token.
+
+    Args:
+        spell: text of the ids so far.
+        generate: calls `generate` of transformers with the streamer.
     Raises:
         Exception: what `generate` raised, after what came before it.
     """
-    from threading import Thread
+    from queue import SimpleQueue
+    from threading import Event, Thread
 
     import torch
-    from transformers import TextIteratorStreamer
+    from transformers.generation.streamers import BaseStreamer
 
-    class FirstRow(TextIteratorStreamer):
-        """The streamers of transformers refuse more than one row; all copies of a question say the same."""
+    pieces: SimpleQueue[str | None] = SimpleQueue()
+    left = Event()
+    failed: list[BaseException] = []
+
+    class Left(Exception):
+        """Nobody listens any more."""
+
+    class FirstRow(BaseStreamer):
+        """Puts text into the queue as far as no later token changes it."""
+
+        def __init__(self) -> None:
+            self.ids: list[int] | None = None
+            self.sent = ""
 
         def put(self, value: Any) -> None:
-            super().put(value[:1])  # type: ignore[no-untyped-call]
+            if left.is_set():
+                raise Left
+            if self.ids is None:  # the prompt, or the token that starts the decoder
+                self.ids = []
+                return
+            self.ids += value[:1].flatten().tolist()
+            text = spell(self.ids)
+            # A later token may complete the last word, and a character of several bytes with it.
+            self.send(text[: text.rfind(" ") + 1])
 
-    streamer = FirstRow(tokenizer, skip_prompt=True, skip_special_tokens=True)
-    failed: list[BaseException] = []
+        def end(self) -> None:
+            self.send(spell(self.ids or []))
+
+        def send(self, text: str) -> None:
+            if len(text) > len(self.sent):
+                pieces.put(text[len(self.sent) :])
+                self.sent = text
 
     def work() -> None:
         try:
             with torch.inference_mode():
-                generate(streamer)
+                generate(FirstRow())
+        except Left:
+            pass
         except BaseException as error:
             failed.append(error)
-            streamer.on_finalized_text("", stream_end=True)
+        finally:
+            pieces.put(None)
 
     thread = Thread(target=work, name="generate", daemon=True)
     thread.start()
-    yield from (piece for piece in streamer if piece)
-    thread.join()
+    try:
+        while (piece := pieces.get()) is not None:
+            yield piece
+    finally:
+        left.set()
+        thread.join()
     if failed:
         raise failed[0]

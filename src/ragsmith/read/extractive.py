@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +46,14 @@ class ReadingPassage:
 
 @dataclass(frozen=True)
 class Span:
-    """An answer: `text` is exactly `passage.text[start:end]`; `score` is its share among all spans, 0 to 1."""
+    """An answer.
+
+    Attributes:
+        text: exactly `passage.text[start:end]`, unless a reader wrote it that is not bound to the passage's words.
+        passage_id: the passage that it was read in, or that supports it best.
+        start, end: characters; both −1 where the passage does not hold the text.
+        score: its share among all spans, or the probability of writing it; 0 to 1.
+    """
 
     text: str
     passage_id: str
@@ -64,13 +71,16 @@ class Reading:
         of_first: the best span over the first k passages alone, by k.
         prior: what retrieval says about each passage, as shares: the softmax of its weighted score.
         posterior: the share of each passage among the probability of all spans (REALM's p(z | x, y) over all y); 0
-            everywhere when there is no span.
+            everywhere when there is no span. Of a reader that writes: p(z | x, y) of the answer.
+        posterior_of_first: that of the first k passages alone, by k, where it is not the first k of `posterior` over
+            their sum: another answer, another posterior.
     """
 
     answer: Span | None
     of_first: dict[int, Span | None]
     prior: tuple[float, ...]
     posterior: tuple[float, ...]
+    posterior_of_first: dict[int, tuple[float, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,11 @@
 """Readers that write their answer: what all of them share."""
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ragsmith.compute.device import Machine
 from ragsmith.compute.progress import progress
@@ -19,7 +20,24 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 GenerativeKind = Literal["rag_token", "rag_sequence", "fid", "causal"]
+GENERATIVE_KINDS: tuple[GenerativeKind, ...] = get_args(GenerativeKind)
 PASSAGE, QUESTION = "{passage}", "{question}"
+# What a model's own generation_config may say: which tokens are special, and what its authors found to read well.
+# Lengths, beams and sampling are the reader's settings; anything else could change the shape of what comes back.
+KEPT = (
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "decoder_start_token_id",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "suppress_tokens",
+    "begin_suppress_tokens",
+    "no_repeat_ngram_size",
+    "repetition_penalty",
+    "length_penalty",
+    "early_stopping",
+)
 MICRO_TOKENS = 4096  # padded tokens of questions and passages in one forward pass
 
 
@@ -37,6 +55,8 @@ class GenerativeSettings:
         prior_weight: how much one unit of a passage's retrieval score adds to its log prior.
         template: how question and passage become one text.
         decoding: how the answer is found.
+    Raises:
+        ValueError: an unknown kind, or a number out of its bounds.
     """
 
     kind: GenerativeKind = "rag_token"
@@ -45,6 +65,46 @@ class GenerativeSettings:
     prior_weight: float = 20.0
     template: str = f"question: {QUESTION} context: {PASSAGE}"
     decoding: Decoding = field(default_factory=Decoding)
+
+    def __post_init__(self) -> None:
+        if self.kind not in GENERATIVE_KINDS:
+            raise ValueError(
+                f"No generative reader is called {self.kind!r}. There are: {', '.join(GENERATIVE_KINDS)}."
+            )
+        if self.max_tokens < 2 or self.max_answer_tokens < 1:
+            raise ValueError(
+                f"max_tokens is {self.max_tokens} and max_answer_tokens {self.max_answer_tokens}; they must be at "
+                "least 2 and 1."
+            )
+
+
+def load_settings(folder: Path) -> GenerativeSettings:
+    """The settings that `GenerativeReader.save` wrote.
+
+    Raises:
+        ModelError: there are none, or they are damaged; the message says what is wrong.
+    """
+    path = folder / READER_FILE
+    try:
+        values = json.loads(path.read_text("utf-8"))
+        for given, defaults in ((values, GenerativeSettings()), (values["decoding"], Decoding())):
+            for name, value in given.items():
+                wanted = type(getattr(defaults, name, value))
+                if not isinstance(value, (int, float) if wanted is float else dict if wanted is Decoding else wanted):
+                    raise TypeError(f"{name} is {value!r}")
+        return GenerativeSettings(**(values | {"decoding": Decoding(**values["decoding"])}))
+    except FileNotFoundError as error:
+        raise ModelError(f"{folder} holds no reader: {READER_FILE} is not there.") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelError(f"{path} is damaged or of another version: {error}") from error
+
+
+def own_generation(config: Any) -> Any:
+    """A model's generation_config, with what is in `KEPT` alone."""
+    from transformers import GenerationConfig
+
+    said = {name: getattr(config, name, None) for name in KEPT}
+    return GenerationConfig(**{name: value for name, value in said.items() if value is not None})
 
 
 class GenerativeReader:
@@ -56,7 +116,7 @@ class GenerativeReader:
         settings: see `GenerativeSettings`.
         machine: device and precision.
     Raises:
-        ModelError: the template lacks a place, or the tokenizer cannot mark the end of an answer.
+        ModelError: the template lacks a place or leaves no room in `max_tokens`, or nothing ends an answer.
     """
 
     def __init__(
@@ -74,12 +134,23 @@ class GenerativeReader:
         self.settings = settings
         self.machine = machine
         self.micro_tokens = MICRO_TOKENS
+        model.generation_config = own_generation(model.generation_config)
         ends = getattr(model.generation_config, "eos_token_id", None)
         self.ends = [int(end) for end in (ends if isinstance(ends, list) else [ends]) if end is not None]
         if not self.ends:
             raise ModelError("The reader's generation_config has no eos_token_id: it would never end an answer.")
         pad = tokenizer.pad_token_id
         self.pad = int(self.ends[0] if pad is None else pad)
+        special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+        # Longest first: of two that begin alike, the tokenizer takes the longer one.
+        longest_first = sorted((token for token in special if len(token) > 1), key=len, reverse=True)
+        self.special = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+        frame = self.frame_length()
+        if frame > settings.max_tokens // 2:
+            raise ModelError(
+                f"The reader's template alone takes {frame} tokens, more than half of max_tokens "
+                f"({settings.max_tokens}): set max_tokens to {4 * frame} or more, or shorten the template."
+            )
 
     def save(self, folder: Path) -> None:
         """Write a transformers directory and the settings."""
@@ -128,11 +199,15 @@ class GenerativeReader:
                 places = [asked[number] for number in batch]
                 texts, found = [questions[place] for place in places], [passages[place] for place in places]
                 whole = self._read(texts, found)
-                of_first = {k: self._read(texts, [some[:k] for some in found]) for k in prefixes}
+                most = max(len(some) for some in found)
+                of_first = {
+                    k: whole if k >= most else self._read(texts, [some[:k] for some in found]) for k in prefixes
+                }
                 for number, place in enumerate(places):
                     firsts = {k: read[number].answer for k, read in of_first.items()}
+                    posteriors = {k: read[number].posterior for k, read in of_first.items()}
                     one = whole[number]
-                    readings[place] = Reading(one.answer, firsts, one.prior, one.posterior)
+                    readings[place] = Reading(one.answer, firsts, one.prior, one.posterior, posteriors)
                 advance(len(batch))
         return readings
 
@@ -141,7 +216,7 @@ class GenerativeReader:
         scores, present = self.scores(passages)
         prior = log_prior(scores, present)
         written = self.generate_ids(questions, passages, prior)
-        evidence = self.evidence(questions, passages, written, prior, present, likelihood=True)
+        evidence = self.judged(questions, passages, written, prior, present)
         posterior = (prior + evidence.log_likelihood).log_softmax(dim=1).exp()
         readings = []
         for row, found in enumerate(passages):
@@ -202,6 +277,17 @@ class GenerativeReader:
         """
         raise NotImplementedError
 
+    def judged(
+        self,
+        questions: Sequence[str],
+        passages: Sequence[Sequence[ReadingPassage]],
+        written: Sequence[Sequence[int]],
+        prior: "torch.Tensor",
+        present: "torch.Tensor",
+    ) -> Evidence:
+        """`evidence` of answers from `generate_ids`: what decoding forces is certain, and not the model's doing."""
+        return self.evidence(questions, passages, written, prior, present, likelihood=True)
+
     def _together(self, questions: Sequence[str], passages: Sequence[Sequence[ReadingPassage]]) -> Iterator[list[int]]:
         """Questions that are read together: as many as `micro_tokens` allows, if all their passages are long."""
         most = max((len(found) for found in passages), default=1)
@@ -211,10 +297,18 @@ class GenerativeReader:
 
     # --- texts and tokens ---
 
+    def frame_length(self) -> int:
+        """Tokens of the template without question and passage."""
+        raise NotImplementedError
+
+    def plain(self, text: str) -> str:
+        """The text with its special tokens broken by a space: what a person or a document wrote marks nothing."""
+        return self.special.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
+
     def targets(self, answers: Sequence[str]) -> list[list[int]]:
         """Token ids of answers as they are to be generated: cut to `max_answer_tokens`, ended, without start token."""
         limit = self.settings.max_answer_tokens
-        return [[*self._answer_ids(answer)[: limit - 1], self.ends[0]] for answer in answers]
+        return [[*self._answer_ids(self.plain(answer))[: limit - 1], self.ends[0]] for answer in answers]
 
     def _answer_ids(self, answer: str) -> list[int]:
         raise NotImplementedError
@@ -232,8 +326,6 @@ class GenerativeReader:
         """The text, cut after so many tokens."""
         if limit <= 0:
             return ""
-        if len(text.encode()) <= limit:  # no tokenizer makes more than one token of a byte
-            return text
         tokens: Any = self.tokenizer(
             text, add_special_tokens=False, truncation=True, max_length=limit, return_offsets_mapping=True
         )

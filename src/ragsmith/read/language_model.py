@@ -11,11 +11,17 @@ if TYPE_CHECKING:
     import torch
 
 
-def load_language_model(folder: Path, kind: str, max_tokens: int) -> "tuple[Any, Any]":
+def load_language_model(folder: Path, kind: str, max_tokens: int, max_answer_tokens: int) -> "tuple[Any, Any]":
     """A checked folder's language model, in float32, and its tokenizer.
 
+    Args:
+        folder: a transformers directory.
+        kind: `AutoModelForSeq2SeqLM` or `AutoModelForCausalLM`.
+        max_tokens: read before the answer.
+        max_answer_tokens: of the answer.
     Raises:
-        ModelError: no model, truncated or altered, of another kind, or one that reads less than `max_tokens`.
+        ModelError: no model, truncated or altered, of another kind, without some of its weights, with a slow
+            tokenizer, or one that has no room for so many tokens.
     """
     import torch
     import transformers
@@ -23,8 +29,13 @@ def load_language_model(folder: Path, kind: str, max_tokens: int) -> "tuple[Any,
     check_model_folder(folder)
     quiet_transformers()
     try:
-        model = getattr(transformers, kind).from_pretrained(
-            str(folder), use_safetensors=True, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+        model, loaded = getattr(transformers, kind).from_pretrained(
+            str(folder),
+            use_safetensors=True,
+            dtype=torch.float32,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
         )
     except ValueError as error:
         wanted = "an encoder-decoder" if kind == "AutoModelForSeq2SeqLM" else "a causal language model"
@@ -32,12 +43,29 @@ def load_language_model(folder: Path, kind: str, max_tokens: int) -> "tuple[Any,
             f"{folder} is not {wanted}, and this reader needs one. Name one under models.reader in "
             f"globals.yml, or choose another reader. transformers says: {str(error).splitlines()[0]}"
         ) from error
-    config = getattr(model.config, "encoder", model.config)
-    places = getattr(config, "max_position_embeddings", None)
-    if places is not None and max_tokens > places:
-        raise ModelError(f"{folder} reads at most {places} tokens, and max_tokens is {max_tokens}: lower it.")
+    if missing := sorted(loaded["missing_keys"]):
+        # An encoder's folder, say: its language-modelling head would be drawn at random.
+        raise ModelError(f"{folder} lacks {len(missing)} of the weights that this reader needs, such as {missing[0]}.")
+    check_room(folder, model.config, max_tokens, max_answer_tokens)
     tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    if not tokenizer.is_fast:
+        raise ModelError(f"{folder} has no fast tokenizer (tokenizer.json), which tells where a text may be cut.")
     return model, tokenizer
+
+
+def check_room(folder: Path, config: Any, max_tokens: int, max_answer_tokens: int) -> None:
+    """Refuse a model with fewer positions than a reader would use."""
+    if config.is_encoder_decoder:
+        wanted = [
+            ("max_tokens", max_tokens, getattr(config, "encoder", config)),
+            ("max_answer_tokens", max_answer_tokens, getattr(config, "decoder", config)),
+        ]
+    else:
+        wanted = [("max_tokens and max_answer_tokens together", max_tokens + max_answer_tokens, config)]
+    for name, tokens, part in wanted:
+        places = getattr(part, "max_position_embeddings", None)
+        if places is not None and tokens > places:
+            raise ModelError(f"{folder} reads at most {places} tokens, and {name} is {tokens}: lower it.")
 
 
 def padded(rows: Sequence[Sequence[int]], pad: int, device: str) -> "tuple[torch.Tensor, torch.Tensor]":

@@ -17,6 +17,10 @@ from ragsmith.read.seq2seq import Seq2SeqReader
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+PAIR = "question: {question} context: {passage}"  # as Fusion-in-Decoder's (Izacard and Grave 2021)
+# A decoder goes on from the end: what it is asked stands there, after what it may answer from.
+PROMPT = "Answer the question from the passages.\n\n{passage}\n\nQuestion: {question}\nAnswer:"
+
 
 def new_reader(
     base: Path,
@@ -33,7 +37,7 @@ def new_reader(
             `fid`, a causal language model for `causal`.
         kind: see there.
         values: settings by the names of `ReaderSettings` and `GenerativeSettings`, and num_beams; others are passed
-            over.
+            over. Without a template it is `PAIR`, or `PROMPT` for `causal`.
         lora: adapters that are trained in place of all weights; with a rank of 0 there are none.
         machine: device and precision.
         random_seed: begin with random weights of the same shapes; None keeps those of `base`.
@@ -46,9 +50,10 @@ def new_reader(
         settings = ReaderSettings(values["max_tokens"], values["max_answer_tokens"])
         reader = ExtractiveReader.load(base, settings, machine)
     else:
-        named = {name: values[name] for name in ("max_tokens", "max_answer_tokens", "template") if name in values}
+        named = {name: values[name] for name in ("max_tokens", "max_answer_tokens") if name in values}
+        template = values.get("template") or (PROMPT if kind == "causal" else PAIR)
         decoding = Decoding(num_beams=values.get("num_beams", 1))
-        generative = GenerativeSettings(kind=kind, decoding=decoding, **named)  # type: ignore[arg-type]
+        generative = GenerativeSettings(kind=kind, template=template, decoding=decoding, **named)  # type: ignore[arg-type]
         loader = CausalReader if kind == "causal" else Seq2SeqReader
         reader = loader.load(base, generative, machine)
     if random_seed is not None:

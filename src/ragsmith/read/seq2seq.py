@@ -9,7 +9,7 @@ from ragsmith.compute.device import Machine, probe
 from ragsmith.read.decoding import MarginalLogits, SharedGumbel, stream_first_row
 from ragsmith.read.evidence import Evidence
 from ragsmith.read.extractive import ReadingPassage
-from ragsmith.read.generative import PASSAGE, QUESTION, GenerativeReader, GenerativeSettings
+from ragsmith.read.generative import PASSAGE, QUESTION, GenerativeReader, GenerativeSettings, load_settings
 from ragsmith.read.language_model import as_output, load_language_model, of_labels, padded
 from ragsmith.read.objectives import log_prior, rag_sequence, rag_token
 from ragsmith.retrieve.models import ModelError
@@ -35,22 +35,35 @@ class Seq2SeqReader(GenerativeReader):
         if start is None:
             raise ModelError("The reader's config has no decoder_start_token_id: no answer could begin.")
         self.start = int(start)
+        generation: Any = model.generation_config
+        generation.decoder_start_token_id = self.start
         self.forced = getattr(model.generation_config, "forced_bos_token_id", None)
 
     @classmethod
-    def load(cls, folder: Path, settings: GenerativeSettings, machine: Machine | None = None) -> "Seq2SeqReader":
+    def load(
+        cls, folder: Path, settings: GenerativeSettings | None = None, machine: Machine | None = None
+    ) -> "Seq2SeqReader":
         """The reader of a transformers directory.
 
+        Args:
+            folder: what `save` wrote, or an encoder-decoder.
+            settings: None takes the saved ones.
+            machine: None probes.
         Raises:
             ModelError: no model, truncated or altered, no encoder-decoder, or one that reads less than `max_tokens`.
         """
-        model, tokenizer = load_language_model(folder, "AutoModelForSeq2SeqLM", settings.max_tokens)
+        settings = settings or load_settings(folder)
+        model, tokenizer = load_language_model(
+            folder, "AutoModelForSeq2SeqLM", settings.max_tokens, settings.max_answer_tokens
+        )
         return cls(model, tokenizer, settings, machine or probe())
 
     def pair_texts(self, questions: Sequence[str], passages: Sequence[Sequence[ReadingPassage]]) -> list[list[int]]:
         """Token ids of each question with each of its passages, one after another; passages are cut to fit."""
         pairs = [
-            (question, passage.text) for question, found in zip(questions, passages, strict=True) for passage in found
+            (self.plain(question), self.plain(passage.text))
+            for question, found in zip(questions, passages, strict=True)
+            for passage in found
         ]
         limit = self.settings.max_tokens
         tokens: Any = self.tokenizer([self.composed(*pair) for pair in pairs], verbose=False)
@@ -64,7 +77,13 @@ class Seq2SeqReader(GenerativeReader):
                     ids[place] = self._ids(self.composed(question, self.shortened(passage, left)))
                     if len(ids[place]) <= limit:
                         break
+                # Some normalisations make a cut text longer (T5's "ﷺ" is four words): the end of the pair goes.
+                ids[place] = ids[place][:limit]
         return ids
+
+    def frame_length(self) -> int:
+        """See `GenerativeReader.frame_length`."""
+        return len(self._ids(self.composed("", "")))
 
     def composed(self, question: str, passage: str) -> str:
         """Question and passage as one text. Braces in either are text, and no places."""
@@ -94,10 +113,34 @@ class Seq2SeqReader(GenerativeReader):
         smoothing: float = 0.0,
     ) -> Evidence:
         """See `GenerativeReader.evidence`. In `fid` the likelihoods have no gradient: they teach retrieval alone."""
+        labelled = padded(targets, self.pad, self.machine.device)
+        return self._evidence(questions, passages, labelled, prior, present, likelihood, smoothing)
+
+    def judged(
+        self,
+        questions: Sequence[str],
+        passages: Sequence[Sequence[ReadingPassage]],
+        written: Sequence[Sequence[int]],
+        prior: "torch.Tensor",
+        present: "torch.Tensor",
+    ) -> Evidence:
+        """See `GenerativeReader.judged`: BART's first token, say, is forced."""
+        return self._evidence(questions, passages, self.unforced(written), prior, present, True)
+
+    def _evidence(
+        self,
+        questions: Sequence[str],
+        passages: Sequence[Sequence[ReadingPassage]],
+        labelled: "tuple[torch.Tensor, torch.Tensor]",
+        prior: "torch.Tensor",
+        present: "torch.Tensor",
+        likelihood: bool,
+        smoothing: float = 0.0,
+    ) -> Evidence:
         import torch
 
         pairs = self.pair_texts(questions, passages)
-        labels, counted = padded(targets, self.pad, self.machine.device)
+        labels, counted = labelled
         if self.settings.kind == "fid":
             tokens, uniform = self._fused(pairs, [len(found) for found in passages], labels, smoothing)
             nll = -((1 - smoothing) * tokens + smoothing * uniform).masked_fill(~counted, 0.0).sum(dim=1)
@@ -112,6 +155,13 @@ class Seq2SeqReader(GenerativeReader):
         else:
             nll = rag_sequence(prior, ((1 - smoothing) * tokens + smoothing * uniform).sum(dim=2))
         return Evidence(nll, tokens.sum(dim=2))
+
+    def unforced(self, answers: Sequence[Sequence[int]]) -> "tuple[torch.Tensor, torch.Tensor]":
+        """Answers side by side, and which of their tokens count: those that decoding does not force."""
+        labels, counted = padded(answers, self.pad, self.machine.device)
+        if self.forced is not None:
+            counted[:, 0] &= labels[:, 0] != self.forced
+        return labels, counted
 
     def _likelihoods(
         self,
@@ -305,11 +355,7 @@ class Seq2SeqReader(GenerativeReader):
             answers = list(given)
             # Each answer after each passage: a batch of as many questions as there are answers.
             mine = [pairs[first + place] for _ in answers for place in range(len(found))]
-            labels, counted = padded(answers, self.pad, self.machine.device)
-            if self.forced is not None:  # it comes anyway: its probability says nothing
-                counted = counted & ~(
-                    (labels == self.forced) & (torch.arange(labels.shape[1], device=labels.device) == 0)
-                )
+            labels, counted = self.unforced(answers)
             present = torch.ones(len(answers), len(found), dtype=torch.bool, device=labels.device)
             likelihood = self._likelihoods(mine, labels, counted, present)[0].sum(dim=2)
             if not self.settings.decoding.thorough:
@@ -334,5 +380,6 @@ class Seq2SeqReader(GenerativeReader):
         self.model.eval()
         prior = log_prior(*self.scores([passages]))
         return stream_first_row(
-            self.tokenizer, lambda streamer: self.candidates([question], [passages], prior, 1, streamer)
+            lambda ids: self.text(self.ended(ids)),
+            lambda streamer: self.candidates([question], [passages], prior, 1, streamer),
         )

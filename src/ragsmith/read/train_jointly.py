@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -24,6 +24,9 @@ from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.index import DenseIndex, index_model
 from ragsmith.retrieve.models import model_hash
 from ragsmith.store import hash_json
+
+if TYPE_CHECKING:
+    import torch
 
 logger = logging.getLogger(__name__)
 
@@ -124,15 +127,13 @@ def train_jointly(
         task.module.load_state_dict(best)
     task.module.eval()
     folders = {name: fresh_folder(work / name) for name in ("retriever", "index", "reader")}
-    retriever, index = base.retriever, base.index
+    retriever, index, gate = base.retriever, base.index, []
     if plan.joint.train_retriever:
-        retriever, index = folders["retriever"], folders["index"]
-        # Whatever version training ended with: these are the weights that ship. A tokenizer is saved with the limit of
-        # its last call, which would be another one in a run that was killed just before this line: encode, then save.
-        vectors = encoder.encode(live.texts, "passage", "index")
-        encoder.model.save(str(retriever), create_model_card=False, safe_serialization=True)
-        live.searcher.index = DenseIndex(live.passage_ids, vectors)
-        live.searcher.index.save(index, model_hash(str(retriever)))
+        gate = choose_retriever(task, untouched)
+        if gate[1]["shipped"]:
+            retriever, index = folders["retriever"], folders["index"]
+            encoder.model.save(str(retriever), create_model_card=False, safe_serialization=True)
+            live.searcher.index.save(index, model_hash(str(retriever)))
     prior: list[dict[str, float]] = []
     if isinstance(reader, ExtractiveReader):
         tried = sorted({*plan.prior_weights, reader.settings.prior_weight})
@@ -151,6 +152,7 @@ def train_jointly(
         "without_span": len(lost),
         "dev_questions": len(dev),
         "objective": plan.joint.objective,
+        "gate": gate,
         "prior": prior,
         "prior_weight": reader.settings.prior_weight,
         "index": {name: state[name] for name in ("version", "refreshes", "put_off", "failed", "seconds")},
@@ -158,6 +160,45 @@ def train_jointly(
     }
     logger.info("rag: dev %s %.4f at step %d", task.metric, fitted.state.best_score, fitted.state.best_step)
     return JointRun(retriever, index, folders["reader"], report, fitted.log)
+
+
+def choose_retriever(task: JointTask, untouched: "dict[str, torch.Tensor]") -> list[dict[str, Any]]:
+    """Keep the trained retriever unless the one before answers more dev questions with the same reader.
+
+    Of two that answer as many, the one that finds more right passages stays.
+
+    Args:
+        task: with the weights that shall ship; afterwards with the chosen retriever and its index.
+        untouched: all weights before training.
+    Returns:
+        Two rows, the retriever before training and the trained one: name, dev scores, whether it ships.
+    """
+    module, live = task.module.get_submodule("retriever"), task.index
+    before = {
+        name.removeprefix("retriever."): tensor for name, tensor in untouched.items() if name.startswith("retriever.")
+    }
+    # Whatever version training ended with: these are the weights that would ship. A tokenizer is saved with the limit
+    # of its last call, which would be another one in a run that was killed just before: encode last, then save.
+    trained, fresh = weights(module), DenseIndex(live.passage_ids, live.encoder.encode(live.texts, "passage", "index"))
+    rows = []
+    for name, state, index in (("before", before, live.start), ("trained", trained, fresh)):
+        module.load_state_dict(state)
+        live.searcher.index = index
+        score, figures = task.dev_score()
+        rows.append({"name": name, task.metric: score, "recall": figures.get("recall", score)})
+    better = [(row[task.metric], row["recall"]) for row in rows]
+    ships = better[1] >= better[0]
+    if not ships:
+        module.load_state_dict(before)
+        live.searcher.index = live.start
+        logger.warning(
+            "The retriever stays as it was: trained, it gives dev %s %.4f, and before %.4f with the same reader.",
+            task.metric,
+            better[1][0],
+            better[0][0],
+        )
+    live.encoder.token_ids([""], "passage")
+    return [row | {"shipped": (row["name"] == "trained") == ships} for row in rows]
 
 
 def check_questions(train: Sequence[JointQuestion], dev: Sequence[JointQuestion], passages: pd.DataFrame) -> None:

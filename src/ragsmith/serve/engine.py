@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 
 from ragsmith.compute.device import Machine, probe
-from ragsmith.read.extractive import ExtractiveReader, ReadingPassage
+from ragsmith.read.extractive import ReadingPassage
+from ragsmith.read.readers import Reader, load_reader
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.index import DenseIndex
 from ragsmith.retrieve.passage_text import passage_inputs
@@ -18,6 +19,7 @@ from ragsmith.serve.bundle import read_manifest
 QUESTION_LIMIT = 2000
 SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'(])|\n\s*\n")
 WORD = re.compile(r"[A-Za-z]{2,}")
+ANY_WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,13 @@ class Answer:
 
     Attributes:
         question: as asked.
-        text: the answer, a span of `hit.text` or of its title; empty when nothing was found.
-        sentence: the sentence of the passage that explains it.
-        score: share of this span among all that were possible, 0 to 1; it is no probability of being right.
-        hit: the passage that the answer was read from, or None.
+        text: the answer, a span of `hit.text` or of its title, or written by the reader; empty when there is none.
+        sentence: the sentence of the passage that explains it; empty where none does.
+        score: share of this span among all that were possible, or the probability of writing this text, 0 to 1; it is
+            no probability of being right.
+        hit: the passage that the answer was read from, or that supports it best; None without an answer.
         hits: all passages that were read.
+        quoted: whether the passage holds the answer word for word.
     """
 
     question: str
@@ -59,6 +63,7 @@ class Answer:
     score: float
     hit: Hit | None
     hits: tuple[Hit, ...]
+    quoted: bool = True
 
 
 class Engine:
@@ -72,9 +77,7 @@ class Engine:
         read: passages read per question.
     """
 
-    def __init__(
-        self, searcher: Searcher, reader: ExtractiveReader, passages: pd.DataFrame, mode: Mode, read: int
-    ) -> None:
+    def __init__(self, searcher: Searcher, reader: Reader, passages: pd.DataFrame, mode: Mode, read: int) -> None:
         self.searcher = searcher
         self.reader = reader
         self.mode = mode
@@ -94,7 +97,7 @@ class Engine:
         machine = machine or probe()
         passages = pd.read_parquet(bundle / "passages.parquet")
         searcher = Searcher(Encoder.load(bundle / "retriever", machine), DenseIndex.load(bundle / "index"), passages)
-        reader = ExtractiveReader.load(bundle / "reader", machine=machine)
+        reader = load_reader(bundle / "reader", machine)
         settings = manifest["settings"]
         return cls(searcher, reader, passages, settings["mode"], settings["passages"])
 
@@ -139,10 +142,12 @@ class Engine:
         hits = tuple(self.search(question, self.read, mode))
         found = [ReadingPassage(hit.passage_id, self.inputs[hit.passage_id], hit.cosine) for hit in hits]
         span = self.reader.answer(question, found)
-        if span is None:
+        if span is None or not span.text:
             return Answer(question, "", "", 0.0, None, hits)
         hit = next(hit for hit in hits if hit.passage_id == span.passage_id)
-        return Answer(question, span.text, explaining_sentence(hit.text, span.text), span.score, hit, hits)
+        quoted = span.start >= 0
+        sentence = (explaining_sentence if quoted else supporting_sentence)(hit.text, span.text)
+        return Answer(question, span.text, sentence, span.score, hit, hits, quoted)
 
 
 def explaining_sentence(text: str, answer: str) -> str:
@@ -156,7 +161,26 @@ def explaining_sentence(text: str, answer: str) -> str:
     heading, _, body = text.partition("\n")
     if answer in heading and body.strip():
         text = body
-    sentences = [" ".join(part.split()) for part in SENTENCE.split(text.strip()) if part.strip()]
+    sentences = sentences_of(text)
     holding = next((sentence for sentence in sentences if answer in sentence and answer not in heading), None)
     telling = next((sentence for sentence in sentences if len(WORD.findall(sentence)) >= 3), " ".join(sentences[:1]))
     return holding or telling
+
+
+def supporting_sentence(text: str, answer: str) -> str:
+    """The sentence of a passage that shares most words with an answer that does not stand there word for word.
+
+    >>> supporting_sentence("It is red. Four has the square root two. More.", "The root of four is two")
+    'Four has the square root two.'
+    >>> supporting_sentence("It is red.", "Paris")
+    ''
+    """
+    words = set(ANY_WORD.findall(answer.casefold()))
+    shared = {sentence: len(words & set(ANY_WORD.findall(sentence.casefold()))) for sentence in sentences_of(text)}
+    best = max(shared, key=shared.__getitem__, default="")
+    return best if shared.get(best) else ""
+
+
+def sentences_of(text: str) -> list[str]:
+    """The sentences of a text, each on one line."""
+    return [" ".join(part.split()) for part in SENTENCE.split(text.strip()) if part.strip()]

@@ -244,7 +244,7 @@
     const head = make("header");
     if (rank !== null) head.append(make("span", { class: "badge", text: `rank ${rank}` }));
     if (right) head.append(make("span", { class: "badge good", text: "right" }));
-    if (answered) head.append(make("span", { class: "badge answered", text: "answer read here" }));
+    if (answered) head.append(make("span", { class: "badge answered", text: known(start) ? "answer read here" : "answer rests on this" }));
     if (known(posterior)) {
       const bar = drawing("svg", { class: "belief", role: "img", "aria-label": `belief ${Math.round(100 * posterior)} %` });
       bar.append(drawing("rect", { class: "whole", width: "100%", height: "100%" }), drawing("rect", { class: "mean", width: `${100 * posterior}%`, height: "100%" }));

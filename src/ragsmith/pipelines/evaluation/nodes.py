@@ -89,7 +89,7 @@ def read_answers(
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """The reader's answers: from what the bundle would read, what is right, what the others find; and those of dev."""
     from ragsmith.evaluate.conditions import SERVED, Asked, read_conditions
-    from ragsmith.read.extractive import ExtractiveReader
+    from ragsmith.read.readers import load_reader
 
     found = dict(iter(runs.groupby("system", sort=False)))
     conditions = {
@@ -99,7 +99,7 @@ def read_answers(
     }
     if "reranked" in found:
         conditions["reranked"] = found["reranked"]
-    model = ExtractiveReader.load(reader, machine=compute.machine())
+    model = load_reader(reader, compute.machine())
     test, dev = (queries[queries["split"] == name] for name in ("test", "dev"))
     answered = read_conditions(
         model, Asked(test, passages, qrels, answers), conditions, params.passages, params.reader_ks

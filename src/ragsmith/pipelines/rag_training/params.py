@@ -74,8 +74,8 @@ class RagTrainingParams(Params):
     random_weights: bool = Field(False, description="from_scratch: begin with untrained weights of the same shape")
     refresh: RefreshParams = Field(default_factory=RefreshParams)
     lora: ReaderLoraParams = Field(default_factory=ReaderLoraParams)
-    template: str = Field(
-        "question: {question} context: {passage}", description="question and passage as one text; not for extractive"
+    template: str | None = Field(
+        None, description="question and passage as one text, with {question} and {passage}; null: one for the reader"
     )
     num_beams: int = Field(1, ge=1, description="of readers that write their answer; 1 is greedy")
     passages: int = Field(5, ge=1, le=100, description="retrieved passages that are read per question")
@@ -129,7 +129,8 @@ class RagTrainingParams(Params):
                 f"retriever_after is {self.retriever_after} and mode is retriever_only: the steps before would train "
                 "nothing. Set it to 0."
             )
-        if self.template.count("{question}") != 1 or self.template.count("{passage}") != 1:
+        places = ("{question}", "{passage}")
+        if self.template is not None and any(self.template.count(place) != 1 for place in places):
             raise ValueError("template must hold {question} and {passage} once each.")
         return self
 

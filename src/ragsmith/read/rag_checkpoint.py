@@ -1,0 +1,356 @@
+"""Checkpoints of transformers' RAG classes: read into our folders, and written from them where that is exact.
+
+The format: config.json of type `rag` with the configurations of question encoder and generator, safetensors with the
+weights of both, and the sub-folders question_encoder_tokenizer and generator_tokenizer. Nothing is fetched, and no
+weights are read from formats that can run code.
+"""
+
+import copy
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ragsmith.compute.device import Machine
+from ragsmith.read.decoding import Decoding
+from ragsmith.read.generative import PASSAGE, QUESTION, GenerativeKind, GenerativeSettings
+from ragsmith.read.readers import reader_kind
+from ragsmith.read.seq2seq import Seq2SeqReader
+from ragsmith.retrieve.encoder import load_sentence_transformer, quiet_transformers
+from ragsmith.retrieve.models import ModelError, check_model_folder
+from ragsmith.store.publish import check_target, publish_directory
+
+if TYPE_CHECKING:
+    import torch
+
+ARCHITECTURES: dict[GenerativeKind, str] = {
+    "rag_token": "RagTokenForGeneration",
+    "rag_sequence": "RagSequenceForGeneration",
+}
+QUESTION_TOKENIZER, GENERATOR_TOKENIZER = "question_encoder_tokenizer", "generator_tokenizer"
+# What BERT and DPR name alike in their configurations.
+BERT_FIELDS = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "hidden_act",
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "max_position_embeddings",
+    "type_vocab_size",
+    "initializer_range",
+    "layer_norm_eps",
+    "pad_token_id",
+)
+TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+USUAL_LENGTH = 20  # of an answer with its start token, where a checkpoint's generation_config does not say
+
+
+@dataclass(frozen=True)
+class ImportedRag:
+    """What an import leaves.
+
+    Attributes:
+        reader: folder for `load_reader`.
+        encoder: sentence-transformers folder of the question encoder.
+        title_sep: what the generator is used to between a passage's title and its text; for `composed_passage`.
+    """
+
+    reader: Path
+    encoder: Path
+    title_sep: str
+
+
+def import_rag(checkpoint: Path, reader: Path, encoder: Path, kind: GenerativeKind | None = None) -> ImportedRag:
+    """Take a RAG checkpoint of transformers apart into a reader and a question encoder.
+
+    The reader gives the checkpoint's losses and generations for the same passages and scores: `prior_weight` is 1, and
+    a pair is composed as transformers composes it when its passages are texts of `composed_passage`. A pair that is
+    too long loses the end of its passage; transformers cuts the end of the pair, which is the question.
+
+    What is not reproduced: DPR compares questions with passages by the plain dot product and encodes passages with a
+    second encoder, which is not in the checkpoint. Here both are encoded by one encoder and compared by cosine: take
+    the encoder as a start for tuning, tune `prior_weight`, or give the reader passages and scores from elsewhere.
+
+    Args:
+        checkpoint: what `save_pretrained` of transformers' RAG classes and of its `RagTokenizer` wrote.
+        reader: new folder.
+        encoder: new folder; vectors are the state of the first token.
+        kind: `rag_token` or `rag_sequence`; None takes what the checkpoint says of itself.
+    Raises:
+        ModelError: it is no RAG checkpoint, has no safetensors weights, lacks some, or has parts that cannot be
+            mapped; the message says which.
+        FileExistsError: something that was not published here lies where a folder should go.
+    """
+    import torch
+    import transformers
+
+    config = rag_config(checkpoint)
+    check_model_folder(checkpoint)
+    kind = kind or stated_kind(checkpoint, config)
+    if kind not in ARCHITECTURES:
+        raise ModelError(f"A RAG checkpoint cannot be read as {kind!r}. Choose one of: {', '.join(ARCHITECTURES)}.")
+    for target in (reader, encoder):
+        check_target(target)
+    quiet_transformers()
+    try:
+        model, loaded = getattr(transformers, ARCHITECTURES[kind]).from_pretrained(
+            str(checkpoint),
+            use_safetensors=True,
+            dtype=torch.float32,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except (ValueError, KeyError) as error:
+        raise ModelError(f"{checkpoint} cannot be read as a RAG model: {str(error).splitlines()[0]}") from error
+    if missing := sorted(loaded["missing_keys"]):
+        raise ModelError(f"{checkpoint} lacks {len(missing)} weights, such as {missing[0]}.")
+    asked, written = (
+        rag_tokenizer(checkpoint, name, part)
+        for name, part in (
+            (QUESTION_TOKENIZER, model.config.question_encoder),
+            (GENERATOR_TOKENIZER, model.config.generator),
+        )
+    )
+    own = model.generation_config if kind == "rag_token" else model.generator.generation_config
+    generation = copy.deepcopy(own)
+    for name in TOKEN_IDS:
+        found = (getattr(one, name, None) for one in (own, model.config, model.config.generator))
+        setattr(generation, name, next((value for value in found if value is not None), None))
+    settings = GenerativeSettings(
+        kind=kind,
+        max_tokens=model.config.max_combined_length,
+        max_answer_tokens=max(1, (generation.max_length or USUAL_LENGTH) - 1),
+        prior_weight=1.0,
+        template=f"{prefix_of(model.generator.config)}{PASSAGE}{model.config.doc_sep}{QUESTION}",
+        decoding=Decoding(num_beams=generation.num_beams or 1),
+    )
+    model.generator.generation_config = generation
+    ours = Seq2SeqReader(model.generator, written, settings, Machine("cpu", "fp32"))
+    publish_directory(reader, ours.save)
+    publish_directory(encoder, lambda folder: save_question_encoder(model.question_encoder, asked, folder))
+    return ImportedRag(reader, encoder, model.config.title_sep)
+
+
+def composed_passage(title: str, text: str, title_sep: str = " / ") -> str:
+    """Title and text as transformers' `RagRetriever` composes them for the generator.
+
+    >>> composed_passage('"Paris"', "The  capital.")
+    'Paris / The capital.'
+    """
+    return f"{title.removeprefix(chr(34)).removesuffix(chr(34))}{title_sep}{text}".replace("  ", " ")
+
+
+def rag_config(checkpoint: Path) -> dict[str, Any]:
+    """The configuration of a RAG checkpoint, checked as far as it decides whether the checkpoint can be mapped."""
+    path = checkpoint / "config.json"
+    try:
+        config = json.loads(path.read_text("utf-8"))
+        kind = config.get("model_type")
+        parts = [str(config[name]["model_type"]) for name in ("question_encoder", "generator") if kind == "rag"]
+    except FileNotFoundError as error:
+        raise ModelError(f"{checkpoint} holds no model: config.json is not there.") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelError(f"{path} is damaged or no RAG configuration: {error!r}") from error
+    if kind != "rag":
+        raise ModelError(f"{checkpoint} is a model of type {kind!r}, and no RAG checkpoint.")
+    if parts[0] not in ("dpr", "bert"):
+        raise ModelError(
+            f"The question encoder of {checkpoint} is of type {parts[0]!r}; only DPR and BERT can be taken over, for "
+            "only of these it is known that the state of the first token is the vector."
+        )
+    if config["question_encoder"].get("projection_dim"):
+        raise ModelError(
+            f"The question encoder of {checkpoint} projects its vectors to "
+            f"{config['question_encoder']['projection_dim']} numbers; only one without projection can be taken over."
+        )
+    return dict(config)
+
+
+def stated_kind(checkpoint: Path, config: dict[str, Any]) -> GenerativeKind:
+    """What a checkpoint says of itself."""
+    named = config.get("architectures") or []
+    for kind, architecture in ARCHITECTURES.items():
+        if architecture in named:
+            return kind
+    raise ModelError(
+        f"{checkpoint} does not say how it marginalises (architectures: {named}). Give the kind: rag_token or "
+        "rag_sequence."
+    )
+
+
+def rag_tokenizer(checkpoint: Path, name: str, config: Any) -> Any:
+    """One of the two tokenizers of a checkpoint."""
+    from transformers import AutoTokenizer
+
+    folder = checkpoint / name
+    if not folder.is_dir():
+        raise ModelError(
+            f"{checkpoint} has no folder {name}: save its tokenizers there with transformers' RagTokenizer."
+        )
+    tokenizer = AutoTokenizer.from_pretrained(
+        str(folder), config=config, local_files_only=True, trust_remote_code=False
+    )
+    if not tokenizer.is_fast:
+        raise ModelError(f"{folder} holds no fast tokenizer (tokenizer.json), which tells where a text may be cut.")
+    return tokenizer
+
+
+def prefix_of(config: Any) -> str:
+    """What transformers' retriever puts before each pair."""
+    return str(getattr(config, "prefix", None) or "")
+
+
+def save_question_encoder(question_encoder: Any, tokenizer: Any, folder: Path) -> None:
+    """A DPR or BERT question encoder as a sentence-transformers folder whose vector is the first token's state."""
+    import shutil
+
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+    from transformers import BertConfig, BertModel
+
+    bert = question_encoder.question_encoder.bert_model if hasattr(question_encoder, "question_encoder") else None
+    bert = question_encoder if bert is None else bert
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # the pooler, which DPR lacks and nothing here uses
+        ours = BertModel(BertConfig(**{name: getattr(bert.config, name) for name in BERT_FIELDS}))
+    ours.load_state_dict(bert.state_dict(), strict=False)
+    backbone = folder / "backbone"
+    ours.save_pretrained(str(backbone), safe_serialization=True)
+    tokenizer.save_pretrained(str(backbone))
+    transformer = Transformer(str(backbone), max_seq_length=bert.config.max_position_embeddings)
+    pooling = Pooling(bert.config.hidden_size, pooling_mode="cls")
+    SentenceTransformer(modules=[transformer, pooling], device="cpu").save(str(folder), create_model_card=False)
+    shutil.rmtree(backbone)
+
+
+def export_rag(encoder: Path, reader: Path, target: Path, n_docs: int = 5) -> Path:
+    """Write retriever and reader as a checkpoint that transformers' RAG classes load.
+
+    Exact are the vectors of questions, and losses and generations for the same passages and scores. A retriever of
+    transformers composes the same pairs when the column `text` of its data set holds what `passage_inputs` gives and
+    `title` is empty. Scores are its own: dot products, without our `prior_weight`. RAG-Sequence of transformers reads
+    nothing of a generator's own generation_config: pass `forced_bos_token_id` to its `generate` where there is one.
+
+    Args:
+        encoder: sentence-transformers folder.
+        reader: folder of a `rag_token` or `rag_sequence` reader.
+        target: new folder.
+        n_docs: passages that transformers reads for each question.
+    Returns:
+        `target`.
+    Raises:
+        ModelError: the format cannot hold this retriever or this reader; all reasons are given.
+        FileExistsError: something that was not published here lies at `target`.
+        ValueError: `n_docs` is below 1.
+    """
+    if n_docs < 1:
+        raise ValueError(f"n_docs is {n_docs}; it must be 1 or more.")
+    kind = reader_kind(reader)
+    if kind not in ARCHITECTURES:
+        raise ModelError(
+            f"{reader} holds a reader of kind {kind}, which transformers' RAG format cannot hold: it knows "
+            f"{' and '.join(ARCHITECTURES)}."
+        )
+    check_target(target)
+    check_model_folder(encoder)
+    ours = Seq2SeqReader.load(reader, machine=Machine("cpu", "fp32"))
+    bi_encoder = load_sentence_transformer(encoder)
+    reasons = [*encoder_reasons(bi_encoder), *template_reasons(ours.settings.template)]
+    if reasons:
+        raise ModelError(f"transformers' RAG format cannot hold this exactly: {'; '.join(reasons)}.")
+
+    def write(folder: Path) -> None:
+        rag_model(bi_encoder[0].auto_model, ours, n_docs).save_pretrained(str(folder), safe_serialization=True)
+        bi_encoder.tokenizer.save_pretrained(str(folder / QUESTION_TOKENIZER))
+        ours.tokenizer.save_pretrained(str(folder / GENERATOR_TOKENIZER))
+
+    publish_directory(target, write)
+    return target
+
+
+def encoder_reasons(model: Any) -> list[str]:
+    """Why a bi-encoder is no DPR question encoder; empty when it is one."""
+    from transformers import BertModel
+
+    backbone = getattr(model[0], "auto_model", None)
+    modules = [type(module).__name__ for module in model]
+    if not isinstance(backbone, BertModel):
+        return [f"the retriever is a {type(backbone).__name__}, and a question encoder must be a BERT"]
+    reasons = []
+    if modules[1:] != ["Pooling"]:
+        reasons.append(
+            f"after its transformer the retriever has {', '.join(modules[1:]) or 'nothing'}, and a question encoder "
+            "has a pooling alone"
+        )
+    pooling = next((module for module in model if type(module).__name__ == "Pooling"), None)
+    if pooling is not None and pooling.pooling_mode != "cls":
+        reasons.append(
+            f"the retriever pools by {pooling.pooling_mode!r}, and a question encoder takes the state of the first "
+            "token"
+        )
+    names = ("query", model.default_prompt_name)
+    if prompt := next((model.prompts[name] for name in names if name and model.prompts.get(name)), ""):
+        reasons.append(f"the retriever puts {prompt!r} before a question, and transformers puts nothing")
+    positions = getattr(backbone.config, "position_embedding_type", "absolute")
+    if positions != "absolute":
+        reasons.append(f"the retriever's positions are {positions!r}, and those of DPR are absolute")
+    return reasons
+
+
+def template_reasons(template: str) -> list[str]:
+    """Why transformers' retriever cannot compose pairs by this template; empty when it can."""
+    before, _, after = template.partition(PASSAGE)
+    if not after.endswith(QUESTION) or QUESTION in before:
+        return [
+            f"the reader's template is {template!r}, and transformers writes the passage first and ends with the "
+            f"question, such as '{PASSAGE} // {QUESTION}'"
+        ]
+    if "  " in template:
+        return [f"the reader's template {template!r} holds two spaces in a row, which transformers makes one"]
+    return []
+
+
+def rag_model(bert: Any, reader: Seq2SeqReader, n_docs: int) -> Any:
+    """The RAG model of transformers with these weights."""
+    import transformers
+    from transformers import DPRConfig, DPRQuestionEncoder, GenerationConfig, RagConfig
+
+    question_encoder = DPRQuestionEncoder(DPRConfig(**{name: getattr(bert.config, name) for name in BERT_FIELDS}))
+    question_encoder.question_encoder.bert_model.load_state_dict(without_pooler(bert.state_dict()))
+    settings = reader.settings
+    before, _, after = settings.template.partition(PASSAGE)
+    generator: Any = reader.model
+    of_generator = generator.config.to_dict() | {"prefix": before or None}
+    # RAG-Sequence of transformers asks each generator for it, and T5's configuration has none.
+    of_generator.setdefault("bos_token_id", None)
+    # BART's configuration would force an end mark upon answers that are as long as they may be, where ours does not.
+    of_generator["forced_eos_token_id"] = generator.generation_config.forced_eos_token_id
+    ids: dict[str, Any] = {name: getattr(generator.generation_config, name, None) for name in TOKEN_IDS}
+    ids |= {"decoder_start_token_id": reader.start, "pad_token_id": reader.pad}
+    config = RagConfig(
+        question_encoder=question_encoder.config.to_dict(),
+        generator=of_generator,
+        n_docs=n_docs,
+        max_combined_length=settings.max_tokens,
+        retrieval_vector_size=bert.config.hidden_size,
+        title_sep="",
+        doc_sep=after.removesuffix(QUESTION),
+        vocab_size=generator.config.vocab_size,
+        **ids,
+    )
+    architecture = getattr(transformers, ARCHITECTURES[settings.kind])
+    model = architecture(config=config, question_encoder=question_encoder, generator=generator)
+    own = generator.generation_config.to_diff_dict()
+    length = {"max_length": settings.max_answer_tokens + 1, "num_beams": settings.decoding.num_beams}
+    model.generation_config = GenerationConfig(**(own | ids | length))
+    return model
+
+
+def without_pooler(weights: "dict[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
+    """Weights but those of BERT's pooler, which DPR has not."""
+    return {name: value for name, value in weights.items() if not name.startswith("pooler.")}
