@@ -8,16 +8,19 @@ import pandas as pd
 import pytest
 import torch
 
+from ragsmith.learn.checkpoints import weights
 from ragsmith.learn.loop import LoopSettings
 from ragsmith.learn.lora import LoraSettings
 from ragsmith.read.extractive import ExtractiveReader, ReaderSettings, ReadingPassage
 from ragsmith.read.generative import GenerativeSettings
+from ragsmith.read.joint import JointTask
 from ragsmith.read.joint_settings import JointQuestion, JointSettings
 from ragsmith.read.knowledge_base import KnowledgeBase
 from ragsmith.read.live_index import RefreshSettings
 from ragsmith.read.new_reader import new_reader
+from ragsmith.read.readers import load_reader
 from ragsmith.read.seq2seq import Seq2SeqReader
-from ragsmith.read.train_jointly import JointPlan, check_questions, train_jointly
+from ragsmith.read.train_jointly import JointPlan, check_questions, choose_retriever, train_jointly
 from ragsmith.retrieve.build import build_index
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.index import DenseIndex, index_model
@@ -62,7 +65,7 @@ def test_tiny_knowledge_base_is_learnt_end_to_end_and_the_folders_answer_as_the_
     scores = run.report["scores"]
     assert scores[0] < 0.3 and run.report["best_step"] > 0
     assert max(scores.values()) >= 0.9
-    reader = ExtractiveReader.load(run.reader, machine=machine)
+    reader = load_reader(run.reader, machine)
     assert reader.settings.prior_weight == run.report["prior_weight"]
     found = answers(run, town_base, town_questions, machine, reader)
     em = np.mean([answer == q.answers[0] for answer, q in zip(found, town_questions, strict=True)])
@@ -118,6 +121,39 @@ def test_best_weights_of_dev_are_those_that_are_left(train, machine, town_base, 
     assert next(row["em"] for row in run.report["prior"] if row["prior_weight"] == weight) == best
 
 
+@pytest.mark.parametrize(("ruined", "ships"), [("trained", False), ("before", True), ("neither", False)])
+def test_trained_retriever_ships_unless_the_one_before_does_better_with_the_same_reader(
+    live_index, town_questions, tiny_model, machine, caplog, ruined, ships
+):
+    live, reader = live_index(), ExtractiveReader.load(tiny_model, ReaderSettings(48, 6), machine)
+    settings = replace(JOINT, train_reader=False, objective="none", passages=1)
+    task = JointTask(reader, live, town_questions, town_questions, settings, "base")
+    task.module.eval()
+    retriever = task.module["retriever"]
+    if ruined == "before":  # every text gets the same vector
+        good = weights(retriever)
+        live.start = DenseIndex(live.passage_ids, np.zeros_like(live.vectors))
+        untouched = {name: torch.zeros_like(value) for name, value in weights(task.module).items()}
+        retriever.load_state_dict(good)
+    else:
+        untouched = weights(task.module)
+    if ruined == "trained":
+        with torch.no_grad():
+            for parameter in retriever.parameters():
+                parameter.zero_()
+    expected = untouched if not ships else {f"retriever.{name}": v for name, v in weights(retriever).items()}
+    rows = choose_retriever(task, untouched)
+    assert [row["name"] for row in rows] == ["before", "trained"] and [r["shipped"] for r in rows] == [
+        not ships,
+        ships,
+    ]
+    better = rows[1]["recall"] - rows[0]["recall"]
+    assert {"trained": better < 0, "before": better > 0, "neither": better == 0}[ruined]
+    assert all(torch.equal(value, expected[f"retriever.{name}"]) for name, value in weights(retriever).items())
+    assert np.allclose(live.vectors, live.encoder.encode(live.texts, "passage"), atol=1e-6)
+    assert ("The retriever stays as it was" in caplog.text) == (ruined == "trained")
+
+
 # --- readers that write ---
 
 
@@ -126,7 +162,8 @@ def test_written_answers_of_the_saved_reader_are_those_of_the_trained_one(train,
     reader = new_reader(base, "rag_token", VALUES, LoraSettings(rank=0), machine)
     run = train(reader=reader, plan=replace(PLAN, loop=replace(LOOP, epochs=1)))
     settings = GenerativeSettings("rag_token", 48, 6, 1 / JOINT.temperature)
-    loaded = Seq2SeqReader.load(run.reader, settings, machine)
+    loaded = load_reader(run.reader, machine)
+    assert loaded.settings == replace(reader.settings, prior_weight=1 / JOINT.temperature) == settings
     found = [answers(run, town_base, town_questions, machine, one) for one in (reader, loaded)]
     assert found[0] == found[1]
     moved = loaded.model.state_dict()

@@ -112,9 +112,8 @@ def train_jointly(
             "their right passages (%s). A reader that writes its answer could learn from them.",
             len(lost), len(train), ", ".join([question.query_id for question in lost[:5]] + ["…"] * (len(lost) > 5)),
         )  # fmt: skip
-    if not (
-        plan.joint.train_retriever and plan.joint.contrastive_weight
-    ):  # else they teach the retriever all the same
+    # Beside a contrastive loss they teach the retriever all the same.
+    if not (plan.joint.train_retriever and plan.joint.contrastive_weight):
         left_out = {question.query_id for question in lost}
         train = [question for question in train if question.query_id not in left_out]
     task = JointTask(reader, live, train, dev, plan.joint, known)
@@ -165,7 +164,8 @@ def train_jointly(
 def choose_retriever(task: JointTask, untouched: "dict[str, torch.Tensor]") -> list[dict[str, Any]]:
     """Keep the trained retriever unless the one before answers more dev questions with the same reader.
 
-    Of two that answer as many, the one that finds more right passages stays.
+    Of two that answer as many, the one that finds more right passages stays; of two that are equal in that as well,
+    the trained one, unless no step beat the beginning.
 
     Args:
         task: with the weights that shall ship; afterwards with the chosen retriever and its index.
@@ -187,10 +187,13 @@ def choose_retriever(task: JointTask, untouched: "dict[str, torch.Tensor]") -> l
         score, figures = task.dev_score()
         rows.append({"name": name, task.metric: score, "recall": figures.get("recall", score)})
     better = [(row[task.metric], row["recall"]) for row in rows]
-    ships = better[1] >= better[0]
+    # Where no step beat the beginning, both are the same weights: the folder that is there ships, and not a copy.
+    moved = any(not tensor.equal(before[name]) for name, tensor in trained.items())
+    ships = moved and better[1] >= better[0]
     if not ships:
         module.load_state_dict(before)
         live.searcher.index = live.start
+    if moved and not ships:
         logger.warning(
             "The retriever stays as it was: trained, it gives dev %s %.4f, and before %.4f with the same reader.",
             task.metric,
