@@ -187,16 +187,18 @@ def choose_retriever(task: JointTask, untouched: "dict[str, torch.Tensor]") -> l
         score, figures = task.dev_score()
         rows.append({"name": name, task.metric: score, "recall": figures.get("recall", score)})
     better = [(row[task.metric], row["recall"]) for row in rows]
-    ships = better[1] >= better[0]
-    if not ships:
-        module.load_state_dict(before)
-        live.searcher.index = live.start
+    moved = any(not tensor.equal(before[name]) for name, tensor in trained.items())
+    ships = moved and better[1] >= better[0]
+    if moved and not ships:
         logger.warning(
             "The retriever stays as it was: trained, it gives dev %s %.4f, and before %.4f with the same reader.",
             task.metric,
             better[1][0],
             better[0][0],
         )
+    if not ships:
+        module.load_state_dict(before)
+        live.searcher.index = live.start
     live.encoder.token_ids([""], "passage")
     return [row | {"shipped": (row["name"] == "trained") == ships} for row in rows]
 
