@@ -190,9 +190,6 @@ def choose_retriever(task: JointTask, untouched: "dict[str, torch.Tensor]") -> l
     # Where no step beat the beginning, both are the same weights: the folder that is there ships, and not a copy.
     moved = any(not tensor.equal(before[name]) for name, tensor in trained.items())
     ships = moved and better[1] >= better[0]
-    if not ships:
-        module.load_state_dict(before)
-        live.searcher.index = live.start
     if moved and not ships:
         logger.warning(
             "The retriever stays as it was: trained, it gives dev %s %.4f, and before %.4f with the same reader.",
@@ -200,6 +197,9 @@ def choose_retriever(task: JointTask, untouched: "dict[str, torch.Tensor]") -> l
             better[1][0],
             better[0][0],
         )
+    if not ships:
+        module.load_state_dict(before)
+        live.searcher.index = live.start
     live.encoder.token_ids([""], "passage")
     return [row | {"shipped": (row["name"] == "trained") == ships} for row in rows]
 
