@@ -390,6 +390,17 @@ def test_known_right_passage_takes_the_last_place_in_training_and_never_on_dev(m
     assert task._with_right(question, [0]) == [0]
 
 
+def test_guessed_right_passage_does_not_make_the_same_answer_wrong_in_others(make_task):
+    """`square` stands in p2 and p4; p4 is only guessed."""
+    asked = [replace(ASKED[1], right=frozenset({"p4"}), judged=judged) for judged in (True, False)]
+    judged, guessed = (make_task(settings=replace(SETTINGS, passages=6, batch_size=1), train=[one]) for one in asked)
+    unknown = make_task(settings=judged.settings, train=ASKED[1:2])
+    losses = [gradients(task)[0] for task in (judged, guessed, unknown)]
+    assert losses[1] == losses[2] < losses[0]
+    assert guessed._with_right(asked[1], [0, 1, 2]) == [0, 1, 2, 3]  # for the retriever it is a right passage
+    assert judged.identity() != guessed.identity()
+
+
 def test_accepted_answers_are_drawn_in_turn_and_with_the_seed(make_task):
     answers = ("one", "two", "three")
     asked = [replace(one, answers=answers) for one in ASKED]

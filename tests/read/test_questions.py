@@ -4,7 +4,7 @@ import pytest
 from ragsmith.read.joint_settings import JointQuestion
 from ragsmith.read.questions import joint_questions
 
-QUERIES = pd.DataFrame({"query_id": ["b", "a"], "text": ["B?", "A?"]})
+QUERIES = pd.DataFrame({"query_id": ["b", "a"], "text": ["B?", "A?"], "origin": ["gold", "distant"]})
 QRELS = pd.DataFrame(
     [("a", "p1", 1), ("a", "p2", 2), ("a", "p3", 0), ("c", "p4", 1)], columns=["query_id", "passage_id", "grade"]
 )
@@ -14,7 +14,7 @@ ANSWERS = pd.DataFrame({"query_id": ["a", "b", "c"], "answers": [["x", "y"], ["z
 def test_questions_come_in_their_order_with_all_answers_and_the_passages_graded_above_0():
     assert joint_questions(QUERIES, QRELS, ANSWERS) == [
         JointQuestion("b", "B?", ("z",), frozenset()),
-        JointQuestion("a", "A?", ("x", "y"), frozenset({"p1", "p2"})),
+        JointQuestion("a", "A?", ("x", "y"), frozenset({"p1", "p2"}), judged=False),
     ]
 
 

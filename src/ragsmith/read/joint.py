@@ -103,7 +103,7 @@ class JointTask:
     def identity(self) -> str:
         """Hash of all that decides the outcome."""
         sets = [
-            [[q.query_id, q.text, list(q.answers), sorted(q.right)] for q in questions]
+            [[q.query_id, q.text, list(q.answers), sorted(q.right), q.judged] for q in questions]
             for questions in (self.train, self.dev)
         ]
         settings = [asdict(self.settings), asdict(self.index.settings), asdict(self.reader.settings)]
@@ -282,7 +282,8 @@ class JointTask:
                     ReadingPassage(self.index.passage_ids[row], self.index.texts[row], score) for row, score in some
                 ),
                 question.answers,
-                question.right,
+                # Spans of a guess alone would teach that the same answer is wrong in every other passage.
+                question.right if question.judged else frozenset(),
             )
             for question, some in zip(questions, found, strict=True)
         ]

@@ -14,12 +14,15 @@ class JointQuestion:
         query_id, text: the question.
         answers: accepted answers, one or more.
         right: ids of passages that are known to answer it; may be empty.
+        judged: whether somebody said so. What is only guessed from the answers (distant supervision) is a right
+            passage for the retriever, and for the reader one of all that hold an answer.
     """
 
     query_id: str
     text: str
     answers: tuple[str, ...]
     right: frozenset[str] = frozenset()
+    judged: bool = True
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from ragsmith.collect.questions import ANSWERS, DISTANT
 from ragsmith.read.joint_settings import JointQuestion
 
 
@@ -9,7 +10,7 @@ def joint_questions(queries: pd.DataFrame, qrels: pd.DataFrame, answers: pd.Data
     """Join questions with their answers and with the passages that are known to answer them.
 
     Args:
-        queries: query_id, text.
+        queries: query_id, text, origin (as in `ragsmith.collect.questions` where nobody judged the passages).
         qrels: query_id, passage_id, grade (right above 0); a question may have none.
         answers: query_id, answers.
     Returns:
@@ -22,6 +23,12 @@ def joint_questions(queries: pd.DataFrame, qrels: pd.DataFrame, answers: pd.Data
         raise ValueError(f"{len(missing)} questions have no accepted answer, such as {missing[0]}.")
     right = qrels[qrels["grade"] > 0].groupby("query_id")["passage_id"].agg(frozenset)
     return [
-        JointQuestion(query_id, text, tuple(accepted[query_id]), right.get(query_id, frozenset()))
-        for query_id, text in zip(queries["query_id"], queries["text"], strict=True)
+        JointQuestion(
+            query_id,
+            text,
+            tuple(accepted[query_id]),
+            right.get(query_id, frozenset()),
+            origin not in {ANSWERS, DISTANT},
+        )
+        for query_id, text, origin in zip(queries["query_id"], queries["text"], queries["origin"], strict=True)
     ]

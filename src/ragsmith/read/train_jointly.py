@@ -231,11 +231,12 @@ def check_questions(train: Sequence[JointQuestion], dev: Sequence[JointQuestion]
 
 
 def without_span(questions: Sequence[JointQuestion], index: LiveIndex) -> list[JointQuestion]:
-    """Questions of which right passages are known, none of which holds an answer as a span."""
+    """Questions of which somebody knows the right passages, none of which holds an answer as a span."""
     return [
         question
         for question in questions
         if question.right
+        and question.judged
         and not any(
             answer and answer in index.texts[index.row_of[passage_id]]
             for answer in question.answers
