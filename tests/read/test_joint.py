@@ -31,6 +31,7 @@ ROWS = [
     ("p5", "json", "json.dumps writes an object as text. json.loads reads it back again."),
     ("p6", "sleep", "time.sleep waits for so many seconds"),
 ]
+LONG = "whole tree of folders, and nothing brings it back"  # more tokens than a span may have
 ASKED = [
     JointQuestion("q1", "What does rmtree delete?", ("a whole tree", "folders"), frozenset({"p1"})),
     JointQuestion("q2", "What has four sides?", ("square",), frozenset()),
@@ -360,8 +361,9 @@ def test_knowledge_base_smaller_than_the_passages_asked_is_read_whole(make_task)
     assert sorted(row for row, _ in few.retrieve(ASKED[:1])[0]) == [0, 1]
 
 
-def test_questions_that_no_passage_answers_give_no_gradient_and_no_nan(make_task):
-    lost = [replace(ASKED[3], query_id=f"l{number}", text=f"What is moon {number}?") for number in range(4)]
+@pytest.mark.parametrize("answer", ["cheese", LONG])
+def test_questions_that_no_passage_answers_give_no_gradient_and_no_nan(make_task, answer):
+    lost = [replace(ASKED[3], query_id=f"l{number}", answers=(answer,)) for number in range(4)]
     for objective in ("marginal", "emdr2", "pdist"):
         task = make_task(settings=replace(SETTINGS, objective=objective), train=lost)
         loss, figures, of_retriever, of_reader = gradients(task)

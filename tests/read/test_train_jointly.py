@@ -11,6 +11,7 @@ import torch
 from ragsmith.learn.checkpoints import weights
 from ragsmith.learn.loop import LoopSettings
 from ragsmith.learn.lora import LoraSettings
+from ragsmith.read.background import BackgroundRefresh
 from ragsmith.read.extractive import ExtractiveReader, ReaderSettings, ReadingPassage
 from ragsmith.read.generative import GenerativeSettings
 from ragsmith.read.joint import JointTask
@@ -152,6 +153,17 @@ def test_trained_retriever_ships_unless_the_one_before_does_better_with_the_same
     assert all(torch.equal(value, expected[f"retriever.{name}"]) for name, value in weights(retriever).items())
     assert np.allclose(live.vectors, live.encoder.encode(live.texts, "passage"), atol=1e-6)
     assert ("The retriever stays as it was" in caplog.text) == (ruined == "trained")
+
+
+def test_training_that_fails_leaves_no_process_behind(train, monkeypatch):
+    started = []
+    start = BackgroundRefresh._start
+    monkeypatch.setattr(BackgroundRefresh, "_start", lambda self: (start(self), started.append(self.process)))
+    refresh = RefreshSettings(every=1, overlap=0.0, budget=99.0, background=True)
+    ruinous = replace(LOOP, learning_rate=1e30, warmup=0.0, clip=1e9)
+    with pytest.raises(FloatingPointError, match="Lower learning_rate"):
+        train(plan=replace(PLAN, refresh=refresh, loop=ruinous))
+    assert len(started) == 1 and started[0].poll() is not None
 
 
 # --- readers that write ---

@@ -147,11 +147,15 @@ class LiveIndex:
 
     def make_fresh(self, step: int) -> None:
         """Refresh, unless the version in use was made by the weights of this step; before evaluating and saving."""
+        self.stop()
+        if self.at_step != step:
+            self.refresh(step)
+
+    def stop(self) -> None:
+        """End a refresh in the background, whose result is not wanted any more."""
         if self.coming is not None:
             self.coming.stop()
             self.coming = None
-        if self.at_step != step:
-            self.refresh(step)
 
     def stale(self, probe: Sequence[str]) -> bool:
         """Whether the top ten of the encoder as it is share less than `overlap` with those of the version in use.

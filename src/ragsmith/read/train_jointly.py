@@ -99,26 +99,13 @@ def train_jointly(
     reader.settings = replace(reader.settings, prior_weight=1 / plan.joint.temperature)
     live = LiveIndex(encoder, DenseIndex.load(base.index), base.passages, plan.refresh, work / "fit" / "index")
     known = hash_json([made_by, state_hash(reader), live.passage_ids, live.texts])
-    marks_spans = isinstance(reader, ExtractiveReader) and (plan.joint.train_reader or plan.joint.objective != "none")
-    lost = without_span(train, live) if marks_spans else []
-    if lost and len(lost) == len(train) and plan.joint.train_reader:
-        raise ValueError(
-            "There is no training question with an answer that is a span of its right passages, and an extractive "
-            "reader learns from no other. Choose a reader that writes its answer, such as rag_token."
-        )
-    if lost:
-        logger.warning(
-            "%d of %d training questions teach the reader nothing: no answer of theirs stands, word for word, in "
-            "their right passages (%s). A reader that writes its answer could learn from them.",
-            len(lost), len(train), ", ".join([question.query_id for question in lost[:5]] + ["…"] * (len(lost) > 5)),
-        )  # fmt: skip
-    # Beside a contrastive loss they teach the retriever all the same.
-    if not (plan.joint.train_retriever and plan.joint.contrastive_weight):
-        left_out = {question.query_id for question in lost}
-        train = [question for question in train if question.query_id not in left_out]
+    train, spanless = instructive(reader, train, live, plan.joint)
     task = JointTask(reader, live, train, dev, plan.joint, known)
     untouched = weights(task.module)
-    fitted = fit(task, plan.loop, machine, work / "fit", "rag")
+    try:
+        fitted = fit(task, plan.loop, machine, work / "fit", "rag")
+    finally:
+        live.stop()  # a notebook lives on after an error, and the process with it
     best = fitted.checkpoints.best()
     if best is None and fitted.state.scores[fitted.state.step] < fitted.state.scores[0]:
         best = untouched
@@ -148,7 +135,7 @@ def train_jointly(
         "best_step": fitted.state.best_step,
         "steps": fitted.state.step,
         "examples": len(train),
-        "without_span": len(lost),
+        "without_span": spanless,
         "dev_questions": len(dev),
         "objective": plan.joint.objective,
         "gate": gate,
@@ -228,6 +215,38 @@ def check_questions(train: Sequence[JointQuestion], dev: Sequence[JointQuestion]
     faults += [f"in the knowledge base: {fault}" for fault in passage_faults(passages)]
     if faults:
         raise ValueError(f"Reader and retriever cannot be trained together: {'; '.join(faults)}.")
+
+
+def instructive(
+    reader: ExtractiveReader | GenerativeReader,
+    train: Sequence[JointQuestion],
+    index: LiveIndex,
+    settings: JointSettings,
+) -> tuple[list[JointQuestion], int]:
+    """Leave out questions that would teach nothing.
+
+    Returns:
+        The others, and how many have no answer that a reader which marks spans could mark.
+    Raises:
+        ValueError: no question has one.
+    """
+    marks = isinstance(reader, ExtractiveReader) and (settings.train_reader or settings.objective != "none")
+    lost = without_span(train, index) if marks else []
+    if lost and len(lost) == len(train) and settings.train_reader:
+        raise ValueError(
+            "There is no training question with an answer that is a span of its right passages, and an extractive "
+            "reader learns from no other. Choose a reader that writes its answer, such as rag_token."
+        )
+    if lost:
+        logger.warning(
+            "%d of %d training questions teach the reader nothing: no answer of theirs stands, word for word, in "
+            "their right passages (%s). A reader that writes its answer could learn from them.",
+            len(lost), len(train), ", ".join([question.query_id for question in lost[:5]] + ["…"] * (len(lost) > 5)),
+        )  # fmt: skip
+    # Beside a contrastive loss they teach the retriever all the same.
+    kept = settings.train_retriever and settings.contrastive_weight > 0
+    left_out = set() if kept else {question.query_id for question in lost}
+    return [question for question in train if question.query_id not in left_out], len(lost)
 
 
 def without_span(questions: Sequence[JointQuestion], index: LiveIndex) -> list[JointQuestion]:
