@@ -365,7 +365,7 @@ def test_knowledge_base_smaller_than_the_passages_asked_is_read_whole(make_task)
 def test_questions_that_no_passage_answers_give_no_gradient_and_no_nan(make_task, answer):
     lost = [replace(ASKED[3], query_id=f"l{number}", answers=(answer,)) for number in range(4)]
     for objective in ("marginal", "emdr2", "pdist"):
-        task = make_task(settings=replace(SETTINGS, objective=objective), train=lost)
+        task = make_task(settings=replace(SETTINGS, objective=objective, passages=6), train=lost)
         loss, figures, of_retriever, of_reader = gradients(task)
         assert loss == 0.0 and figures["readable"] == 0.0
         assert not of_retriever.any() and not of_reader.any()
