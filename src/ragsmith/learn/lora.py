@@ -10,6 +10,7 @@ from ragsmith.retrieve.packed import packed_backbone
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,20 @@ def add_adapters(encoder: Encoder, settings: LoraSettings, seed: int) -> None:
         ModuleNotFoundError: peft is not installed.
         ValueError: the model has no transformer, or no layer of these names.
     """
+    first: Any = encoder.model[0]
+    if not hasattr(first, "auto_model"):
+        raise ValueError(f"lora.rank is above 0, but {type(first).__name__} is no transformer: set it to 0.")
+    first.model = with_adapters(first.auto_model, settings, seed)
+    encoder.backbone = packed_backbone(first.model)
+
+
+def with_adapters(model: "PreTrainedModel", settings: LoraSettings, seed: int) -> Any:
+    """A transformers model with untrained adapters and all else frozen; what it computes is the same.
+
+    Raises:
+        ModuleNotFoundError: peft is not installed.
+        ValueError: no layer of these names.
+    """
     import torch
 
     try:
@@ -41,9 +56,6 @@ def add_adapters(encoder: Encoder, settings: LoraSettings, seed: int) -> None:
     except ModuleNotFoundError as error:
         message = "lora.rank is above 0, which needs peft. Run: pip install 'ragsmith[lora]'"
         raise ModuleNotFoundError(message) from error
-    first: Any = encoder.model[0]
-    if not hasattr(first, "auto_model"):
-        raise ValueError(f"lora.rank is above 0, but {type(first).__name__} is no transformer: set it to 0.")
     targets = settings.targets if isinstance(settings.targets, str) else list(settings.targets)
     config = LoraConfig(
         r=settings.rank, lora_alpha=settings.alpha, lora_dropout=0.0, bias="none", target_modules=targets
@@ -52,8 +64,7 @@ def add_adapters(encoder: Encoder, settings: LoraSettings, seed: int) -> None:
         # peft asks for a property that transformers has renamed.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         torch.manual_seed(seed)
-        first.model = get_peft_model(first.auto_model, config)
-    encoder.backbone = packed_backbone(first.model)
+        return get_peft_model(model, config)
 
 
 def merged_weights(encoder: Encoder) -> "dict[str, torch.Tensor]":

@@ -1,12 +1,11 @@
 """A reader that is about to be trained: of the kind that is asked for, from a base model."""
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragsmith.compute.device import Machine
-from ragsmith.learn.lora import LoraSettings
+from ragsmith.learn.lora import LoraSettings, with_adapters
 from ragsmith.read.causal import CausalReader
 from ragsmith.read.decoding import Decoding
 from ragsmith.read.extractive import ExtractiveReader, ReaderSettings
@@ -15,7 +14,7 @@ from ragsmith.read.scratch import reset_weights
 from ragsmith.read.seq2seq import Seq2SeqReader
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    pass
 
 PAIR = "question: {question} context: {passage}"  # as Fusion-in-Decoder's (Izacard and Grave 2021)
 # A decoder goes on from the end: what it is asked stands there, after what it may answer from.
@@ -61,24 +60,6 @@ def new_reader(
     if lora.rank and isinstance(reader, GenerativeReader):
         reader.model = with_adapters(reader.model, lora, 0 if random_seed is None else random_seed)
     return reader
-
-
-def with_adapters(model: "PreTrainedModel", lora: LoraSettings, seed: int) -> Any:
-    """The model with untrained adapters and all else frozen (Hu et al. 2021); what it says is the same."""
-    import torch
-
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ModuleNotFoundError as error:
-        message = "lora.rank is above 0, which needs peft. Run: pip install 'ragsmith[lora]'"
-        raise ModuleNotFoundError(message) from error
-    targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
-    config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=0.0, bias="none", target_modules=targets)
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        # peft asks for a property that transformers has renamed.
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-        torch.manual_seed(seed)
-        return get_peft_model(model, config)
 
 
 def merged(model: Any) -> Any:
