@@ -1,23 +1,35 @@
 """The extractive reader: the best span over several passages, normalised over all of them."""
 
+import copy
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ragsmith.compute.batching import length_batches
+from ragsmith.compute.batching import length_batches, token_batches
 from ragsmith.compute.device import Machine, probe
+from ragsmith.compute.memory import activation_bytes, freed_memory_kept, give_back_freed
 from ragsmith.compute.progress import progress
+from ragsmith.read.span_logits import packed_spans, padded_logits
 from ragsmith.retrieve.encoder import quiet_transformers
 from ragsmith.retrieve.models import ModelError, check_model_folder
+from ragsmith.retrieve.packed import position_limit
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+logger = logging.getLogger(__name__)
+
 READER_FILE = "reader.json"
-MICRO_TOKENS = 1024  # padded tokens in one forward pass
+# Tokens in one forward pass. Padded ones are fewer: in short batches there is less padding.
+MICRO_TOKENS, PADDED_TOKENS = 4096, 1024
+ACTIVATION_BYTES = 3 * 2**29  # a backward pass that needs more keeps nothing, and computes each part again
+READ_TOKENS = 16384  # tokens whose passages are sorted by length and read together
+MANY = 64  # questions for which it pays to keep memory between batches
 
 
 @dataclass(frozen=True)
@@ -87,12 +99,22 @@ class EncodedPair:
     offsets: list[tuple[int, int] | None]
 
 
+class Logits(NamedTuple):
+    """What the model says of the passages of one question; the arguments of `ExtractiveReader.best_span`."""
+
+    start: "torch.Tensor"
+    end: "torch.Tensor"
+    pairs: Sequence[EncodedPair]
+    passages: Sequence[ReadingPassage]
+
+
 class ExtractiveReader:
     """A question-answering head over question and passage, read one passage at a time and compared across them.
 
     Start and end are normalised over all passages of a question (shared normalisation, Clark and Gardner, ACL 2018),
     so that scores of different passages can be compared; the retrieval score is added as a prior (as in REALM, Guu et
-    al. 2020).
+    al. 2020). The transformers in `ragsmith.retrieve.packed` are computed without padding; others are computed as
+    transformers does, and the log says so.
 
     Args:
         model: a transformers model for question answering, with two logits per token.
@@ -112,7 +134,14 @@ class ExtractiveReader:
         self.tokenizer = tokenizer
         self.settings = settings
         self.machine = machine
-        self.micro_tokens = MICRO_TOKENS
+        self.packed = packed_spans(self.model)
+        if self.packed is None:
+            logger.warning(
+                "%s has no packed computation here: it is computed with padding, as transformers does.",
+                type(self.model).__name__,
+            )
+        self.micro_tokens = PADDED_TOKENS if self.packed is None else MICRO_TOKENS
+        self.activation_bytes = ACTIVATION_BYTES
 
     @classmethod
     def load(
@@ -150,13 +179,19 @@ class ExtractiveReader:
                 )
         finally:
             transformers_logging.set_verbosity(verbosity)
-        places = getattr(model.config, "max_position_embeddings", None)
+        places = position_limit(model.base_model)
         if places is not None and settings.max_tokens > places:
             raise ModelError(
                 f"{folder} reads at most {places} tokens, and max_tokens is {settings.max_tokens}: lower it."
             )
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         return cls(model, tokenizer, settings, machine or probe())
+
+    def with_settings(self, settings: ReaderSettings) -> "ExtractiveReader":
+        """The same model with other settings; both share the weights."""
+        other = copy.copy(self)
+        other.settings = settings
+        return other
 
     def save(self, folder: Path) -> None:
         """Write a transformers directory and the settings."""
@@ -191,58 +226,61 @@ class ExtractiveReader:
         )
         return question[: max((end for _, end in tokens["offset_mapping"]), default=0)]
 
-    def logits(self, pairs: Sequence[EncodedPair]) -> "tuple[torch.Tensor, torch.Tensor]":
+    def weights(self) -> Any:
+        """The transformer's weights in the precision that is computed in; made once for many calls of `logits`."""
+        return None if self.packed is None else self.packed.weights(self.machine)
+
+    def logits(self, pairs: Sequence[EncodedPair], weights: Any = None) -> "tuple[torch.Tensor, torch.Tensor]":
         """Start and end logits, both float32 of shape (pairs, longest); -inf outside of the passages.
 
-        Pairs of like length are computed together: half of a batch in the order of retrieval would be padding.
+        Pairs of like length are computed together. In training, what the backward pass would need too much memory for
+        is computed again there, one part at a time (as in `learn.embedding`).
+
+        Args:
+            pairs: at least one.
+            weights: from `weights`; None makes them.
         """
         import torch
         from torch.utils.checkpoint import checkpoint
 
-        longest = max(len(pair.input_ids) for pair in pairs)
-        batches = length_batches([len(pair.input_ids) for pair in pairs], self.micro_tokens)
-        order = torch.argsort(torch.tensor([place for batch in batches for place in batch]))
-        # In training, computed again in the backward pass, one part at a time (as in `learn.embedding`).
-        parts = [
-            checkpoint(self.padded_logits, [pairs[place] for place in batch], use_reentrant=False) for batch in batches
-        ]
-        start, end = (
-            torch.cat(
-                [
-                    torch.nn.functional.pad(part[which], (0, longest - part[which].shape[1]), value=float("-inf"))
-                    for part in parts
-                ]
-            )[order.to(self.machine.device)]
-            for which in (0, 1)
+        lengths = [len(pair.input_ids) for pair in pairs]
+        batches = (length_batches if self.packed is None else token_batches)(lengths, self.micro_tokens)
+        weights = self.weights() if weights is None else weights
+        recompute = torch.is_grad_enabled() and (
+            activation_bytes(self.model.config, lengths, self.machine.precision) > self.activation_bytes
         )
+        parts = []
+        for batch in batches:
+            chosen = [pairs[place] for place in batch]
+            parts.append(
+                checkpoint(self.unpadded_logits, chosen, weights, use_reentrant=False)
+                if recompute
+                else self.unpadded_logits(chosen, weights)
+            )
+        longest = max(lengths)
+        order = [place for batch in batches for place in batch]
+        tokens = [
+            (place * longest + token, offset) for place in order for token, offset in enumerate(pairs[place].offsets)
+        ]
+        device = self.machine.device
+        readable = torch.tensor(
+            [number for number, (_, offset) in enumerate(tokens) if offset is not None], dtype=torch.long
+        )
+        places = torch.tensor([place for place, offset in tokens if offset is not None], dtype=torch.long)
+        values = torch.cat(parts)  # (tokens of all pairs, 2)
+        outside = values.new_full((len(pairs) * longest, 2), float("-inf"))
+        both = outside.index_copy(0, places.to(device), values[readable.to(device)])
+        start, end = both.view(len(pairs), longest, 2).unbind(-1)
         return start, end
 
-    def padded_logits(self, pairs: Sequence[EncodedPair]) -> "tuple[torch.Tensor, torch.Tensor]":
-        """`logits` of pairs that are padded to the longest of them."""
-        import torch
-
-        longest = max(len(pair.input_ids) for pair in pairs)
-        shape = (len(pairs), longest)
-        ids = torch.full(shape, int(self.tokenizer.pad_token_id or 0), dtype=torch.long)
-        types, attention = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
-        readable = torch.zeros(shape, dtype=torch.bool)
-        for row, pair in enumerate(pairs):
-            length = len(pair.input_ids)
-            ids[row, :length] = torch.tensor(pair.input_ids)
-            types[row, :length] = torch.tensor(pair.token_type_ids)
-            attention[row, :length] = 1
-            readable[row, :length] = torch.tensor([offset is not None for offset in pair.offsets])
-        device = self.machine.device
-        features = {"input_ids": ids.to(device), "attention_mask": attention.to(device)}
-        if "token_type_ids" in self.tokenizer.model_input_names:
-            features["token_type_ids"] = types.to(device)
-        with self.machine.autocast():
-            output = self.model(**features)
-        outside = ~readable.to(device)
-        return (
-            output.start_logits.float().masked_fill(outside, float("-inf")),
-            output.end_logits.float().masked_fill(outside, float("-inf")),
-        )
+    def unpadded_logits(self, pairs: Sequence[EncodedPair], weights: Any) -> "torch.Tensor":
+        """Start and end of all tokens, one pair behind the other: float32, shape (tokens, 2)."""
+        token_ids = [pair.input_ids for pair in pairs]
+        typed = "token_type_ids" in self.tokenizer.model_input_names
+        type_ids = [pair.token_type_ids for pair in pairs] if typed else None
+        if self.packed is not None:
+            return self.packed.logits(token_ids, type_ids, self.machine, weights)
+        return padded_logits(self.model, token_ids, type_ids, self.machine, int(self.tokenizer.pad_token_id or 0))
 
     def answer(self, question: str, passages: Sequence[ReadingPassage]) -> Span | None:
         """The best span over the passages; None when there is no passage."""
@@ -268,19 +306,71 @@ class ExtractiveReader:
             prefixes: numbers of passages to answer from as well, such as (1, 3, 5).
             label: names the progress bar; empty shows none.
         """
+        readings = []
+        for read in self.each_logits(questions, passages, label):
+            if read is None:
+                readings.append(Reading(None, dict.fromkeys(prefixes), (), ()))
+            else:
+                readings.append(self.reading(*read, prefixes))
+        return readings
+
+    def each_logits(
+        self, questions: Sequence[str], passages: Sequence[Sequence[ReadingPassage]], label: str = ""
+    ) -> "Iterator[Logits | None]":
+        """Start and end logits of each question's passages, without gradient; None for a question without passages.
+
+        Args:
+            questions, passages, label: as of `read_all`.
+        """
         import torch
 
+        training = self.model.training
         self.model.eval()
-        readings: list[Reading] = []
-        with torch.inference_mode(), progress(label, total=len(questions)) as advance:
-            for question, found in zip(questions, passages, strict=True):
-                advance(1)
-                if not found:
-                    readings.append(Reading(None, dict.fromkeys(prefixes), (), ()))
-                    continue
-                pairs = [self.encode(question, passage.text) for passage in found]
-                readings.append(self.reading(*self.logits(pairs), pairs, found, prefixes))
-        return readings
+        # Giving memory back takes longer than reading for one question does.
+        many = len(questions) >= MANY
+        block: list[tuple[Sequence[ReadingPassage], list[EncodedPair]]] = []
+        held = 0
+        try:
+            with freed_memory_kept() if many else nullcontext(), progress(label, total=len(questions)) as advance:
+                # Not around the yield: what is done with the logits is the caller's affair.
+                with torch.inference_mode():
+                    weights = self.weights()
+                for number, (question, found) in enumerate(zip(questions, passages, strict=True), start=1):
+                    block.append((found, [self.encode(question, passage.text) for passage in found]))
+                    held += sum(len(pair.input_ids) for pair in block[-1][1])
+                    if held < READ_TOKENS and number < len(questions):
+                        continue
+                    with torch.inference_mode():
+                        read = self.block_logits(block, weights)
+                    yield from read
+                    advance(len(block))
+                    block, held = [], 0
+                    if many:
+                        give_back_freed()
+        finally:
+            self.model.train(training)
+
+    def block_logits(
+        self, block: "Sequence[tuple[Sequence[ReadingPassage], list[EncodedPair]]]", weights: Any
+    ) -> "list[Logits | None]":
+        """Logits of several questions, whose passages are computed together: those of like length at once.
+
+        Args:
+            block: per question its passages, and these as read.
+            weights: from `weights`.
+        """
+        together = [pair for _, pairs in block for pair in pairs]
+        if not together:
+            return [None] * len(block)
+        start, end = self.logits(together, weights)
+        read: list[Logits | None] = []
+        first = 0
+        for found, pairs in block:
+            rows = slice(first, first + len(pairs))
+            first += len(pairs)
+            longest = max((len(pair.input_ids) for pair in pairs), default=0)
+            read.append(Logits(start[rows, :longest], end[rows, :longest], pairs, found) if pairs else None)
+        return read
 
     def reading(
         self,

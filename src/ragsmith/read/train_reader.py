@@ -73,7 +73,7 @@ def train_reader(
     if best is not None:
         task.module.load_state_dict(best)
     weight, table = tune_prior(reader, dev, plan.prior_weights)
-    final = ExtractiveReader(reader.model, reader.tokenizer, replace(plan.reader, prior_weight=weight), machine)
+    final = reader.with_settings(replace(plan.reader, prior_weight=weight))
     folder = work / "model"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

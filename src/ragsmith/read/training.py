@@ -107,10 +107,12 @@ class ReaderTask:
         return exact_share(spans, self.dev), {"answered": sum(span is not None for span in spans) / len(spans)}
 
     def shrink(self) -> bool:
-        """Read fewer tokens at once, for the same gradients; False when that is as few as one passage has."""
-        if self.reader.micro_tokens <= self.reader.settings.max_tokens:
+        """Keep nothing and read fewer tokens at once, for the same gradients; False when they are one passage's."""
+        if self.reader.activation_bytes > 0:
+            self.reader.activation_bytes = 0
+        elif self.reader.micro_tokens <= self.reader.settings.max_tokens:
             return False
-        self.reader.micro_tokens //= 2
+        self.reader.micro_tokens = max(self.reader.settings.max_tokens, self.reader.micro_tokens // 2)
         return True
 
 
@@ -174,21 +176,12 @@ def tune_prior(
     Returns:
         The weight, and the table of weight and em.
     """
-    import torch
-
-    variants = [
-        ExtractiveReader(reader.model, reader.tokenizer, replace(reader.settings, prior_weight=weight), reader.machine)
-        for weight in weights
-    ]
+    variants = [reader.with_settings(replace(reader.settings, prior_weight=weight)) for weight in weights]
     spans: list[list[Span | None]] = [[] for _ in weights]
-    reader.model.eval()
-    with torch.inference_mode():
-        for example in dev:
-            pairs = [reader.encode(example.question, passage.text) for passage in example.passages]
-            # Read once: only the sum of logits and prior differs between the weights.
-            logits = reader.logits(pairs) if pairs else None
-            for variant, found in zip(variants, spans, strict=True):
-                found.append(variant.best_span(*logits, pairs, example.passages) if logits else None)
+    # Read once: only the sum of logits and prior differs between the weights.
+    for read in reader.each_logits([e.question for e in dev], [e.passages for e in dev]):
+        for variant, found in zip(variants, spans, strict=True):
+            found.append(variant.best_span(*read) if read else None)
     table = [
         {"prior_weight": weight, "em": exact_share(found, dev)} for weight, found in zip(weights, spans, strict=True)
     ]
