@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -40,11 +40,14 @@ class ReaderSettings:
         max_tokens: of question and passage together; the end of a longer passage is not read.
         max_answer_tokens: longest span.
         prior_weight: how much one unit of the passage's retrieval score adds to the score of its spans.
+        candidates: so many of the best spans are compared by their texts: the shares of equal ones, in any passage,
+            add up, and the text with the most is the answer. 1 takes the best span.
     """
 
     max_tokens: int = 192
     max_answer_tokens: int = 24
     prior_weight: float = 0.0
+    candidates: int = 1
 
 
 @dataclass(frozen=True)
@@ -201,20 +204,34 @@ class ExtractiveReader:
 
     def encode(self, question: str, passage: str) -> EncodedPair:
         """Question and passage as one sequence of at most `max_tokens`; a long question gets half of it and is cut."""
+        return self.encode_all([question], [passage])[0]
+
+    def encode_all(self, questions: Sequence[str], passages: Sequence[str]) -> list[EncodedPair]:
+        """`encode` of many pairs: each question with the passage of the same number."""
+        if not questions:
+            return []
+        short = {question: self.shortened(question) for question in set(questions)}
         tokens: Any = self.tokenizer(
-            self.shortened(question),
-            passage,
+            [short[question] for question in questions],
+            list(passages),
             truncation="only_second",
             max_length=self.settings.max_tokens,
             return_offsets_mapping=True,
             return_token_type_ids=True,
         )
-        of_passage = [part == 1 for part in tokens.sequence_ids()]
-        offsets = [
-            (int(start), int(end)) if inside else None
-            for (start, end), inside in zip(tokens["offset_mapping"], of_passage, strict=True)
+        return [
+            EncodedPair(
+                ids,
+                types,
+                [
+                    (start, end) if part == 1 else None
+                    for part, (start, end) in zip(tokens.sequence_ids(number), offsets, strict=True)
+                ],
+            )
+            for number, (ids, types, offsets) in enumerate(
+                zip(tokens["input_ids"], tokens["token_type_ids"], tokens["offset_mapping"], strict=True)
+            )
         ]
-        return EncodedPair(list(tokens["input_ids"]), list(tokens["token_type_ids"]), offsets)
 
     def shortened(self, question: str) -> str:
         """The question, cut where it would take more than half of `max_tokens`: the passage is what is read."""
@@ -336,7 +353,8 @@ class ExtractiveReader:
                 with torch.inference_mode():
                     weights = self.weights()
                 for number, (question, found) in enumerate(zip(questions, passages, strict=True), start=1):
-                    block.append((found, [self.encode(question, passage.text) for passage in found]))
+                    texts = [passage.text for passage in found]
+                    block.append((found, self.encode_all([question] * len(texts), texts)))
                     held += sum(len(pair.input_ids) for pair in block[-1][1])
                     if held < READ_TOKENS and number < len(questions):
                         continue
@@ -408,6 +426,18 @@ class ExtractiveReader:
         """
         return self.best_of(self.span_scores(start, end, passages), pairs, passages)
 
+    def passage_spans(self, read: Logits) -> list[tuple[Span | None, float]]:
+        """The best span of each passage alone, and its score without the prior: the sum of two logits.
+
+        The prior moves all spans of a passage alike: the best span over any of the passages, with any weight of the
+        prior, follows from these.
+        """
+        plain = self.with_settings(replace(self.settings, prior_weight=0.0, candidates=1))
+        scores = plain.span_scores(read.start, read.end, read.passages)
+        rows = [slice(row, row + 1) for row in range(len(read.pairs))]
+        spans = [plain.best_of(scores[row], read.pairs[row], read.passages[row]) for row in rows]
+        return list(zip(spans, scores.flatten(1).amax(1).tolist(), strict=True))
+
     def prior(self, passages: Sequence[ReadingPassage], like: "torch.Tensor") -> "torch.Tensor":
         """What the retrieval score adds to the spans of each passage, shape (passages,), on the device of `like`."""
         import torch
@@ -417,32 +447,39 @@ class ExtractiveReader:
     def span_scores(
         self, start: "torch.Tensor", end: "torch.Tensor", passages: Sequence[ReadingPassage]
     ) -> "torch.Tensor":
-        """Scores of all spans, shape (passages, first token, last token): start + end + prior; -inf where none is."""
+        """Scores of all spans: start + end + prior; -inf where none is.
+
+        Returns:
+            Shape (passages, first token, tokens from the first to the last).
+        """
         import torch
 
-        # An end does not stand before its start, nor too far behind it.
-        scores = start[:, :, None] + end[:, None, :] + self.prior(passages, start)[:, None, None]
-        tokens = start.shape[1]
-        allowed = torch.ones(tokens, tokens, dtype=torch.bool, device=start.device).triu()
-        allowed = allowed & ~torch.ones_like(allowed).triu(self.settings.max_answer_tokens)
-        return scores.masked_fill(~allowed, float("-inf"))
+        # An end does not stand before its start, nor too far behind it: a band, and not all pairs of tokens.
+        longest = self.settings.max_answer_tokens
+        ends = torch.nn.functional.pad(end, (0, longest - 1), value=float("-inf")).unfold(1, longest, 1)
+        return start[:, :, None] + ends + self.prior(passages, start)[:, None, None]
 
-    @staticmethod
     def best_of(
-        scores: "torch.Tensor", pairs: Sequence[EncodedPair], passages: Sequence[ReadingPassage]
+        self, scores: "torch.Tensor", pairs: Sequence[EncodedPair], passages: Sequence[ReadingPassage]
     ) -> Span | None:
-        """The best span by `span_scores` of the first passages; None where there is no span."""
-        import torch
+        """The answer by `span_scores` of the first passages; None where there is no span.
 
-        tokens = scores.shape[1]
-        best = int(scores.argmax())
-        value = scores.flatten()[best]
-        if not torch.isfinite(value):
-            return None
-        row, first, last = best // tokens**2, best // tokens % tokens, best % tokens
-        begin, finish = pairs[row].offsets[first], pairs[row].offsets[last]
-        if begin is None or finish is None:
-            return None
-        share = float(torch.exp(value - scores.flatten().logsumexp(0)))
-        text = passages[row].text[begin[0] : finish[1]]
-        return Span(text, passages[row].passage_id, begin[0], finish[1], share)
+        Of several spans with its text it is the one with the highest score, and its share is that of all of them.
+        """
+        flat = scores.flatten()
+        values, places = flat.topk(min(self.settings.candidates, len(flat)))
+        shares = (values - flat.logsumexp(0)).exp().nan_to_num(0.0)  # no span anywhere gives 0 / 0
+        tokens, longest = scores.shape[1:]
+        best: dict[str, Span] = {}
+        for share, place in zip(shares.tolist(), places.tolist(), strict=True):
+            if not share:
+                break
+            row, first = place // (tokens * longest), place // longest % tokens
+            begin, finish = pairs[row].offsets[first], pairs[row].offsets[first + place % longest]
+            if begin is None or finish is None:
+                continue
+            text = passages[row].text[begin[0] : finish[1]]
+            same = " ".join(text.casefold().split())
+            span = best.get(same, Span(text, passages[row].passage_id, begin[0], finish[1], 0.0))
+            best[same] = replace(span, score=span.score + share)
+        return max(best.values(), key=lambda span: span.score, default=None)
