@@ -1,7 +1,9 @@
 import pandas as pd
 import pytest
 
-from ragsmith.read.examples import reading_examples, with_right_passage
+from ragsmith.read.examples import reading_examples, with_right_passage, without_unjudged
+from ragsmith.read.extractive import ReadingPassage
+from ragsmith.read.training import ReadingExample
 
 QUERIES = pd.DataFrame({"query_id": ["b", "a", "none"], "text": ["root?", "delete?", "what?"]})
 QRELS = pd.DataFrame([("a", "p1", 2), ("a", "p3", 0), ("b", "p2", 1)], columns=["query_id", "passage_id", "grade"])
@@ -112,3 +114,31 @@ def test_where_nobody_judged_every_passage_that_holds_an_answer_is_right_and_non
     assert judged.right == {"p1"}
     places = [with_right_passage(asked, known, passages, 0.5, s, {0})[0].passages[0].passage_id for s in range(40)]
     assert 10 < places.count("p2") < 30
+
+
+def test_marks_move_with_the_title_above_the_text(passages):
+    queries = pd.DataFrame({"query_id": ["q1"], "text": ["?"]})
+    run = pd.DataFrame({"query_id": ["q1"], "passage_id": ["p3"], "rank": [1], "score": [7.5], "cosine": [0.5]})
+    qrels = pd.DataFrame({"query_id": ["q1"], "passage_id": ["p3"], "grade": [1]})
+    answers = pd.DataFrame({"query_id": ["q1"], "answers": [["section"]], "marks": [[("p3", 12, 19)]]})
+    (one,) = reading_examples(queries, run, passages, qrels, answers, 3, "score")
+    ((passage_id, start, end),) = one.marks
+    assert one.passages[0].text[start:end] == "section" and passage_id == "p3" and one.passages[0].score == 7.5
+    (without,) = reading_examples(queries, run, passages, qrels, answers[["query_id", "answers"]], 3)
+    assert without.marks == () and without.passages[0].score == 0.5
+
+
+def test_cut_passage_loses_its_marks_and_others_keep_theirs(passages):
+    marks = (("p1", 0, 6), ("p2", 0, 4))
+    text = passages["text"][0]
+    one = ReadingExample("?", (ReadingPassage("p1", text, 0.5),), ("shutil",), frozenset({"p1"}), marks)
+    kept, cut = (with_right_passage([one], [("p1", 22, 30)], passages, share, seed=0)[0] for share in (0.0, 1.0))
+    assert kept.marks == marks and cut.marks == (("p2", 0, 4),)
+
+
+def test_passage_that_holds_an_answer_and_was_not_judged_is_left_out():
+    shown = [ReadingPassage(f"p{n}", text, 0.0) for n, text in enumerate(["an OS.", "close", "the os", "x", "y", "z"])]
+    one = ReadingExample("?", tuple(shown), ("os", "a+b"), frozenset({"p2"}))
+    (kept,) = without_unjudged([one], 4)
+    assert [passage.passage_id for passage in kept.passages] == ["p1", "p2", "p3", "p4"]  # not p0
+    assert (kept.answers, kept.right) == (one.answers, one.right)

@@ -223,3 +223,37 @@ def test_nothing_to_read_has_no_posterior(reader):
     nothing, blank = reader.read_all([QUESTION] * 2, [[], [ReadingPassage("p", " ", 0.3)]], prefixes=(1,))
     assert (nothing.answer, nothing.of_first, nothing.posterior) == (None, {1: None}, ())
     assert (blank.answer, blank.of_first, blank.posterior) == (None, {1: None}, (0.0,))
+
+
+def test_equal_texts_add_up_among_the_best_spans(reader):
+    passages = [
+        ReadingPassage("p1", "big", 0.0),
+        ReadingPassage("p2", "Paris", 0.0),
+        ReadingPassage("p3", "paris", 0.0),
+    ]
+    pairs = [EncodedPair([1], [1], [(0, len(passage.text))]) for passage in passages]
+    start, end = torch.tensor([[0.40], [0.35], [0.25]]).log(), torch.zeros(3, 1)
+    chosen = {
+        count: with_settings(reader, candidates=count).best_span(start, end, pairs, passages)
+        for count in (1, 2, 3, 50)
+    }
+    assert (chosen[1].text, chosen[2].text, chosen[3].text) == ("big", "big", "Paris")
+    assert chosen[1].score == pytest.approx(0.40) and chosen[3].score == pytest.approx(0.60)
+    assert chosen[3] == chosen[50] and (chosen[3].passage_id, chosen[3].start, chosen[3].end) == ("p2", 0, 5)
+
+
+def test_questions_are_read_in_blocks_as_one_by_one(reader, found, monkeypatch):
+    asked = [f"square root {number}?" for number in range(7)]
+    passages = [found[: number % 4] for number in range(7)]
+    alone = [reader.read_all([one], [its])[0] for one, its in zip(asked, passages, strict=True)]
+    for tokens in (1, 70, 10_000):
+        monkeypatch.setattr("ragsmith.read.extractive.READ_TOKENS", tokens)
+        for reading, other in zip(reader.read_all(asked, passages), alone, strict=True):
+            assert reading.posterior == pytest.approx(other.posterior, rel=1e-4)
+            assert (reading.answer and reading.answer.text) == (other.answer and other.answer.text)
+
+
+def test_reading_in_the_middle_of_training_leaves_the_model_in_training(reader, found):
+    reader.model.train()
+    reader.answer(QUESTION, found)
+    assert reader.model.training

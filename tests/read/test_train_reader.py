@@ -52,7 +52,8 @@ def test_report_tells_the_prior_that_was_tried_and_the_folder_keeps_it(run):
     result = run(epochs=1, prior_weights=(2.0, 0.0))
     assert [row["prior_weight"] for row in result.report["prior"]] == [2.0, 0.0]
     saved = json.loads((result.model / "reader.json").read_text())
-    assert saved == {"max_tokens": 32, "max_answer_tokens": 6, "prior_weight": result.report["prior_weight"]}
+    weight = result.report["prior_weight"]
+    assert saved == {"max_tokens": 32, "max_answer_tokens": 6, "prior_weight": weight, "candidates": 1}
     assert result.report["steps"] == 15 and result.report["examples"] == 60 and result.report["dev_questions"] == 4
 
 

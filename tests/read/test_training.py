@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -84,6 +86,29 @@ def test_loss_is_the_share_of_the_right_start_and_end_over_all_passages(reader):
     assert task_of(reader, one).loss(0, 0)[0].item() == pytest.approx(expected.item(), abs=1e-5)
 
 
+def test_loss_adds_up_right_spans_and_not_starts_of_one_with_ends_of_another(reader):
+    text = "one two three four five"
+    one = example(ReadingPassage("p1", text, 0.0), answers=["one two", "four five", "four"])
+    pairs = [reader.encode(one.question, text)]
+    reader.model.eval()
+    start, end = (logits[0].double().softmax(0) for logits in reader.logits(pairs))
+    place = {text[slice(*o)]: token for token, o in enumerate(pairs[0].offsets) if o}
+    spans = [("one", "two"), ("four", "five"), ("four", "four")]
+    share = sum(start[place[first]] * end[place[last]] for first, last in spans)
+    assert task_of(reader, one).loss(0, 0)[0].item() == pytest.approx(-share.log().item() / 2, abs=1e-5)
+
+
+def test_marks_are_trained_on_in_the_place_of_the_first_occurrence(reader):
+    text = "path is a path of paths"
+    one = example(ReadingPassage("p1", text, 0.0), SQRT, answers=["path"])
+    assert right_tokens(one, [reader.encode("q", p.text) for p in one.passages])[0] == [(0, 3)]  # [CLS] q [SEP] path
+    there = ReadingExample(one.question, one.passages, one.answers, one.right, (("p1", 10, 14), ("p2", 0, 4)))
+    pairs = [reader.encode("q", p.text) for p in there.passages]
+    starts, ends = right_tokens(there, pairs)
+    assert starts == ends and len(starts) == 1  # p2 is not right
+    assert pairs[0].offsets[starts[0][1]] == (10, 14)
+
+
 def test_answer_that_ends_where_another_does_counts_once(reader):
     once, twice = example(RMTREE), example(RMTREE, answers=["shutil.rmtree", "shutil.rmtree"])
     reader.model.eval()
@@ -120,8 +145,9 @@ def test_identity_changes_with_data_and_settings(reader):
         ReaderTask(reader, [example(RMTREE)], [example(RMTREE)], 1, 1, "base"),
         ReaderTask(reader, [example(RMTREE)], [example(RMTREE)], 1, 0, "other"),
         ReaderTask(reader, [example(RMTREE)], [example(SQRT)], 1, 0, "base"),
+        task_of(reader, replace(example(RMTREE), marks=(("p1", 0, 6),))),
     ]
-    assert len({task.identity() for task in [one, *changed]}) == 6
+    assert len({task.identity() for task in [one, *changed]}) == 7
 
 
 def test_case_and_outer_white_space_make_no_other_answer():
@@ -145,3 +171,41 @@ def test_prior_weight_with_the_highest_dev_score_is_taken_the_first_of_equals(re
     weight, table = tune_prior(reader, dev, [0.0, 50.0, 100.0])
     assert weight == 50.0 and [row["em"] for row in table] == [0.0, 1.0, 1.0]
     assert tune_prior(reader, dev, [100.0, 50.0])[0] == 100.0 and reader.settings.prior_weight == 0.0
+
+
+def test_score_of_each_prior_weight_is_that_of_reading_with_it(reader):
+    generator = torch.Generator().manual_seed(1)
+    words = "red green blue tree path root order".split()
+    dev = []
+    for number in range(12):
+        places = torch.randint(len(words), (4, 5), generator=generator).tolist()
+        texts = [" ".join(words[place] for place in row) for row in places]
+        scores = torch.rand(4, generator=generator).tolist()
+        passages = [ReadingPassage(str(n), *both) for n, both in enumerate(zip(texts, scores, strict=True))]
+        # What the passage with the highest score says, or another one: so the weight decides.
+        by_score = sorted(passages, key=lambda passage: -passage.score)
+        answer = reader.answer(f"question {number}", [by_score[number % 3]]).text
+        dev.append(example(*passages, answers=[answer], question=f"question {number}"))
+    dev += [example(question="nothing found"), example(ReadingPassage("p", " ", 0.5))]
+    weight, table = tune_prior(reader, dev, [0.0, 8.0, 200.0])
+    for row in table:
+        read = reader.with_settings(replace(reader.settings, prior_weight=row["prior_weight"]))
+        spans = read.answer_all([e.question for e in dev], [e.passages for e in dev])
+        assert row["em"] == exact_share(spans, dev)
+    assert len({row["em"] for row in table}) > 1
+    assert weight == max(table, key=lambda row: row["em"])["prior_weight"]
+
+
+def test_best_span_of_each_passage_is_that_of_reading_it_alone(reader):
+    passages = [RMTREE, SQRT, ReadingPassage("p", " ", 0.0)]
+    reader = reader.with_settings(replace(reader.settings, prior_weight=5.0, candidates=9))
+    plain = reader.with_settings(replace(reader.settings, candidates=1))
+    (read,) = reader.each_logits(["delete?"], [passages])
+    found = reader.passage_spans(read)
+    for (span, _), alone in zip(found, [plain.answer("delete?", [passage]) for passage in passages], strict=True):
+        # Products of another size are rounded otherwise.
+        assert span == (None if alone is None else replace(alone, score=pytest.approx(alone.score, rel=1e-5)))
+    assert found[2] == (None, -torch.inf)
+    start, end = read.start[0], read.end[0]
+    pairs = [(first, last) for first in range(len(start)) for last in range(first, min(len(start), first + 6))]
+    assert found[0][1] == pytest.approx(max(float(start[first] + end[last]) for first, last in pairs), abs=1e-5)

@@ -4,10 +4,11 @@ import ctypes
 import gc
 import platform
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # numbers of malloc.h
 DEFAULT_THRESHOLD = 128 * 1024  # glibc's own, of both
@@ -104,6 +105,26 @@ def _told_by_kernel(name: str) -> int | None:
         return None
     line = next((line for line in status.splitlines() if line.startswith(name)), None)
     return None if line is None else int(line.split()[1]) * 1024
+
+
+def activation_bytes(config: Any, lengths: Sequence[int], precision: str, hidden: int = 768) -> int:
+    """About what the backward pass of a transformer needs for sequences of these lengths.
+
+    Per token and layer: queries, keys, values, the attention's output, both sums and both norms (8 × hidden), inner
+    products before and after the activation (2 × intermediate), and heads × length attention weights.
+
+    Args:
+        config: of the transformer; None takes the usual sizes.
+        lengths: tokens of each sequence.
+        precision: of `Machine`.
+        hidden: taken where the configuration does not say.
+    """
+    hidden = getattr(config, "hidden_size", None) or hidden
+    inner = getattr(config, "intermediate_size", None) or 4 * hidden
+    layers = getattr(config, "num_hidden_layers", None) or 12
+    heads = getattr(config, "num_attention_heads", None) or 12
+    size = 2 if precision == "bf16" else 4
+    return sum(layers * size * length * (8 * hidden + 2 * inner + heads * length) for length in lengths)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ragsmith.compute import memory
 from ragsmith.retrieve.encoder import Encoder, Kind
 
 if TYPE_CHECKING:
@@ -80,18 +81,9 @@ class TrainingEncoder:
 
 
 def activation_bytes(encoder: Encoder, lengths: Sequence[int]) -> int:
-    """About what the backward pass of a transformer needs for sequences of these lengths.
-
-    Per token and layer: queries, keys, values, the attention's output, both sums and both norms (8 × hidden), inner
-    products before and after the activation (2 × intermediate), and heads × length attention weights.
-    """
-    config: Any = getattr(getattr(encoder.model[0], "auto_model", None), "config", None)
-    hidden = getattr(config, "hidden_size", None) or encoder.dimension
-    inner = getattr(config, "intermediate_size", None) or 4 * hidden
-    layers = getattr(config, "num_hidden_layers", None) or 12
-    heads = getattr(config, "num_attention_heads", None) or 12
-    size = 2 if encoder.machine.precision == "bf16" else 4
-    return sum(layers * size * length * (8 * hidden + 2 * inner + heads * length) for length in lengths)
+    """About what the backward pass of an encoder needs for sequences of these lengths."""
+    config = getattr(getattr(encoder.model[0], "auto_model", None), "config", None)
+    return memory.activation_bytes(config, lengths, encoder.machine.precision, encoder.dimension)
 
 
 def shortened(token_ids: list[int], limit: int) -> list[int]:

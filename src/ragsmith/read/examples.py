@@ -1,6 +1,8 @@
 """Questions with what was retrieved for them, as the reader trains on and is judged by."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -18,16 +20,19 @@ def reading_examples(
     qrels: pd.DataFrame,
     answers: pd.DataFrame,
     k: int,
+    prior: Literal["cosine", "score"] = "cosine",
 ) -> list[ReadingExample]:
     """The first k passages of each question, with its accepted answers.
 
     Args:
         queries: query_id, text.
-        run: query_id, passage_id, rank, cosine (of question and passage, the reader's prior).
+        run: query_id, passage_id, rank, and the column of `prior`.
         passages: passage_id, title, text.
         qrels: query_id, passage_id, grade.
-        answers: query_id, answers.
+        answers: query_id, answers, and marks where there are any: a list of passage_id, start and end, of answers that
+            were marked by hand, by their characters in the passage's own text.
         k: passages per question.
+        prior: what the reader takes for its prior: the cosine of question and passage, or the score of the search.
     Returns:
         In the order of `queries`; a question for which nothing was found has no passages.
     Raises:
@@ -41,14 +46,24 @@ def reading_examples(
     found: dict[str, list[ReadingPassage]] = {}
     for row in run[run["rank"] <= k].sort_values(["query_id", "rank"]).itertuples(index=False):
         found.setdefault(row.query_id, []).append(
-            ReadingPassage(row.passage_id, text_of[row.passage_id], float(row.cosine))
+            ReadingPassage(row.passage_id, text_of[row.passage_id], float(getattr(row, prior)))
         )
+    # A title above the text moves it.
+    moved = {
+        passage_id: len(text_of[passage_id]) - len(text)
+        for passage_id, text in zip(passages["passage_id"], passages["text"], strict=True)
+    }
+    marked: dict[str, tuple[tuple[str, int, int], ...]] = {}
+    if "marks" in answers:
+        for query_id, marks in zip(answers["query_id"], answers["marks"], strict=True):
+            marked[query_id] = tuple((of, start + moved[of], end + moved[of]) for of, start, end in marks)
     return [
         ReadingExample(
             question=query.text,
             passages=tuple(found.get(query.query_id, [])),
             answers=tuple(accepted[query.query_id]),
             right=right.get(query.query_id, frozenset()),
+            marks=marked.get(query.query_id, ()),
         )
         for query in queries.itertuples(index=False)
     ]
@@ -94,7 +109,9 @@ def with_right_passage(
             others = others[: max(0, len(example.passages) - 1)]
             scores = [others[-1].score if others else 0.0]
         shown = [*others, ReadingPassage(passage_id, source_text, scores[0])]
-        changed.append(shuffled(example, shown, example.right | {passage_id}, place in unjudged, generator))
+        # The characters behind a cut have moved: there the answers are looked for.
+        marked = replace(example, marks=tuple(mark for mark in example.marks if not cut or mark[0] != passage_id))
+        changed.append(shuffled(marked, shown, example.right | {passage_id}, place in unjudged, generator))
     return changed
 
 
@@ -111,4 +128,26 @@ def shuffled(
         passage.passage_id for passage in shown if unjudged and has_answer(passage.text, found_by(example.answers))
     )
     found = frozenset(held) if unjudged else right
-    return ReadingExample(example.question, tuple(shown[place] for place in order), example.answers, found)
+    return replace(example, passages=tuple(shown[place] for place in order), right=found)
+
+
+def without_unjudged(examples: Sequence[ReadingExample], k: int) -> list[ReadingExample]:
+    """Training examples whose other passages are wrong as far as one can see, at most k.
+
+    A passage that nobody judged and that holds an accepted answer may well answer the question: to train against it
+    would teach what is false.
+
+    Args:
+        examples: from `reading_examples`, with more passages than are wanted.
+        k: passages that are kept, the first ones.
+    """
+    kept = []
+    for example in examples:
+        accepted = found_by(example.answers)
+        clear = [
+            passage
+            for passage in example.passages
+            if passage.passage_id in example.right or not has_answer(passage.text, accepted)
+        ]
+        kept.append(replace(example, passages=tuple(clear[:k])))
+    return kept

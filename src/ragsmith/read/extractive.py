@@ -1,23 +1,35 @@
 """The extractive reader: the best span over several passages, normalised over all of them."""
 
+import copy
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ragsmith.compute.batching import length_batches
+from ragsmith.compute.batching import length_batches, token_batches
 from ragsmith.compute.device import Machine, probe
+from ragsmith.compute.memory import activation_bytes, freed_memory_kept, give_back_freed
 from ragsmith.compute.progress import progress
+from ragsmith.read.span_logits import packed_spans, padded_logits
 from ragsmith.retrieve.encoder import quiet_transformers
 from ragsmith.retrieve.models import ModelError, check_model_folder
+from ragsmith.retrieve.packed import position_limit
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+logger = logging.getLogger(__name__)
+
 READER_FILE = "reader.json"
-MICRO_TOKENS = 1024  # padded tokens in one forward pass
+# Tokens in one forward pass. Padded ones are fewer: in short batches there is less padding.
+MICRO_TOKENS, PADDED_TOKENS = 4096, 1024
+ACTIVATION_BYTES = 3 * 2**29  # a backward pass that needs more keeps nothing, and computes each part again
+READ_TOKENS = 16384  # tokens whose passages are sorted by length and read together
+MANY = 64  # questions for which it pays to keep memory between batches
 
 
 @dataclass(frozen=True)
@@ -28,11 +40,14 @@ class ReaderSettings:
         max_tokens: of question and passage together; the end of a longer passage is not read.
         max_answer_tokens: longest span.
         prior_weight: how much one unit of the passage's retrieval score adds to the score of its spans.
+        candidates: so many of the best spans are compared by their texts: the shares of equal ones, in any passage,
+            add up, and the text with the most is the answer. 1 takes the best span.
     """
 
     max_tokens: int = 192
     max_answer_tokens: int = 24
     prior_weight: float = 0.0
+    candidates: int = 1
 
 
 @dataclass(frozen=True)
@@ -97,12 +112,22 @@ class EncodedPair:
     offsets: list[tuple[int, int] | None]
 
 
+class Logits(NamedTuple):
+    """What the model says of the passages of one question; the arguments of `ExtractiveReader.best_span`."""
+
+    start: "torch.Tensor"
+    end: "torch.Tensor"
+    pairs: Sequence[EncodedPair]
+    passages: Sequence[ReadingPassage]
+
+
 class ExtractiveReader:
     """A question-answering head over question and passage, read one passage at a time and compared across them.
 
     Start and end are normalised over all passages of a question (shared normalisation, Clark and Gardner, ACL 2018),
     so that scores of different passages can be compared; the retrieval score is added as a prior (as in REALM, Guu et
-    al. 2020).
+    al. 2020). The transformers in `ragsmith.retrieve.packed` are computed without padding; others are computed as
+    transformers does, and the log says so.
 
     Args:
         model: a transformers model for question answering, with two logits per token.
@@ -122,7 +147,14 @@ class ExtractiveReader:
         self.tokenizer = tokenizer
         self.settings = settings
         self.machine = machine
-        self.micro_tokens = MICRO_TOKENS
+        self.packed = packed_spans(self.model)
+        if self.packed is None:
+            logger.warning(
+                "%s has no packed computation here: it is computed with padding, as transformers does.",
+                type(self.model).__name__,
+            )
+        self.micro_tokens = PADDED_TOKENS if self.packed is None else MICRO_TOKENS
+        self.activation_bytes = ACTIVATION_BYTES
 
     @classmethod
     def load(
@@ -160,13 +192,19 @@ class ExtractiveReader:
                 )
         finally:
             transformers_logging.set_verbosity(verbosity)
-        places = getattr(model.config, "max_position_embeddings", None)
+        places = position_limit(model.base_model)
         if places is not None and settings.max_tokens > places:
             raise ModelError(
                 f"{folder} reads at most {places} tokens, and max_tokens is {settings.max_tokens}: lower it."
             )
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         return cls(model, tokenizer, settings, machine or probe())
+
+    def with_settings(self, settings: ReaderSettings) -> "ExtractiveReader":
+        """The same model with other settings; both share the weights."""
+        other = copy.copy(self)
+        other.settings = settings
+        return other
 
     def save(self, folder: Path) -> None:
         """Write a transformers directory and the settings."""
@@ -176,20 +214,34 @@ class ExtractiveReader:
 
     def encode(self, question: str, passage: str) -> EncodedPair:
         """Question and passage as one sequence of at most `max_tokens`; a long question gets half of it and is cut."""
+        return self.encode_all([question], [passage])[0]
+
+    def encode_all(self, questions: Sequence[str], passages: Sequence[str]) -> list[EncodedPair]:
+        """`encode` of many pairs: each question with the passage of the same number."""
+        if not questions:
+            return []
+        short = {question: self.shortened(question) for question in set(questions)}
         tokens: Any = self.tokenizer(
-            self.shortened(question),
-            passage,
+            [short[question] for question in questions],
+            list(passages),
             truncation="only_second",
             max_length=self.settings.max_tokens,
             return_offsets_mapping=True,
             return_token_type_ids=True,
         )
-        of_passage = [part == 1 for part in tokens.sequence_ids()]
-        offsets = [
-            (int(start), int(end)) if inside else None
-            for (start, end), inside in zip(tokens["offset_mapping"], of_passage, strict=True)
+        return [
+            EncodedPair(
+                ids,
+                types,
+                [
+                    (start, end) if part == 1 else None
+                    for part, (start, end) in zip(tokens.sequence_ids(number), offsets, strict=True)
+                ],
+            )
+            for number, (ids, types, offsets) in enumerate(
+                zip(tokens["input_ids"], tokens["token_type_ids"], tokens["offset_mapping"], strict=True)
+            )
         ]
-        return EncodedPair(list(tokens["input_ids"]), list(tokens["token_type_ids"]), offsets)
 
     def shortened(self, question: str) -> str:
         """The question, cut where it would take more than half of `max_tokens`: the passage is what is read."""
@@ -201,58 +253,61 @@ class ExtractiveReader:
         )
         return question[: max((end for _, end in tokens["offset_mapping"]), default=0)]
 
-    def logits(self, pairs: Sequence[EncodedPair]) -> "tuple[torch.Tensor, torch.Tensor]":
+    def weights(self) -> Any:
+        """The transformer's weights in the precision that is computed in; made once for many calls of `logits`."""
+        return None if self.packed is None else self.packed.weights(self.machine)
+
+    def logits(self, pairs: Sequence[EncodedPair], weights: Any = None) -> "tuple[torch.Tensor, torch.Tensor]":
         """Start and end logits, both float32 of shape (pairs, longest); -inf outside of the passages.
 
-        Pairs of like length are computed together: half of a batch in the order of retrieval would be padding.
+        Pairs of like length are computed together. In training, what the backward pass would need too much memory for
+        is computed again there, one part at a time (as in `learn.embedding`).
+
+        Args:
+            pairs: at least one.
+            weights: from `weights`; None makes them.
         """
         import torch
         from torch.utils.checkpoint import checkpoint
 
-        longest = max(len(pair.input_ids) for pair in pairs)
-        batches = length_batches([len(pair.input_ids) for pair in pairs], self.micro_tokens)
-        order = torch.argsort(torch.tensor([place for batch in batches for place in batch]))
-        # In training, computed again in the backward pass, one part at a time (as in `learn.embedding`).
-        parts = [
-            checkpoint(self.padded_logits, [pairs[place] for place in batch], use_reentrant=False) for batch in batches
-        ]
-        start, end = (
-            torch.cat(
-                [
-                    torch.nn.functional.pad(part[which], (0, longest - part[which].shape[1]), value=float("-inf"))
-                    for part in parts
-                ]
-            )[order.to(self.machine.device)]
-            for which in (0, 1)
+        lengths = [len(pair.input_ids) for pair in pairs]
+        batches = (length_batches if self.packed is None else token_batches)(lengths, self.micro_tokens)
+        weights = self.weights() if weights is None else weights
+        recompute = torch.is_grad_enabled() and (
+            activation_bytes(self.model.config, lengths, self.machine.precision) > self.activation_bytes
         )
+        parts = []
+        for batch in batches:
+            chosen = [pairs[place] for place in batch]
+            parts.append(
+                checkpoint(self.unpadded_logits, chosen, weights, use_reentrant=False)
+                if recompute
+                else self.unpadded_logits(chosen, weights)
+            )
+        longest = max(lengths)
+        order = [place for batch in batches for place in batch]
+        tokens = [
+            (place * longest + token, offset) for place in order for token, offset in enumerate(pairs[place].offsets)
+        ]
+        device = self.machine.device
+        readable = torch.tensor(
+            [number for number, (_, offset) in enumerate(tokens) if offset is not None], dtype=torch.long
+        )
+        places = torch.tensor([place for place, offset in tokens if offset is not None], dtype=torch.long)
+        values = torch.cat(parts)  # (tokens of all pairs, 2)
+        outside = values.new_full((len(pairs) * longest, 2), float("-inf"))
+        both = outside.index_copy(0, places.to(device), values[readable.to(device)])
+        start, end = both.view(len(pairs), longest, 2).unbind(-1)
         return start, end
 
-    def padded_logits(self, pairs: Sequence[EncodedPair]) -> "tuple[torch.Tensor, torch.Tensor]":
-        """`logits` of pairs that are padded to the longest of them."""
-        import torch
-
-        longest = max(len(pair.input_ids) for pair in pairs)
-        shape = (len(pairs), longest)
-        ids = torch.full(shape, int(self.tokenizer.pad_token_id or 0), dtype=torch.long)
-        types, attention = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
-        readable = torch.zeros(shape, dtype=torch.bool)
-        for row, pair in enumerate(pairs):
-            length = len(pair.input_ids)
-            ids[row, :length] = torch.tensor(pair.input_ids)
-            types[row, :length] = torch.tensor(pair.token_type_ids)
-            attention[row, :length] = 1
-            readable[row, :length] = torch.tensor([offset is not None for offset in pair.offsets])
-        device = self.machine.device
-        features = {"input_ids": ids.to(device), "attention_mask": attention.to(device)}
-        if "token_type_ids" in self.tokenizer.model_input_names:
-            features["token_type_ids"] = types.to(device)
-        with self.machine.autocast():
-            output = self.model(**features)
-        outside = ~readable.to(device)
-        return (
-            output.start_logits.float().masked_fill(outside, float("-inf")),
-            output.end_logits.float().masked_fill(outside, float("-inf")),
-        )
+    def unpadded_logits(self, pairs: Sequence[EncodedPair], weights: Any) -> "torch.Tensor":
+        """Start and end of all tokens, one pair behind the other: float32, shape (tokens, 2)."""
+        token_ids = [pair.input_ids for pair in pairs]
+        typed = "token_type_ids" in self.tokenizer.model_input_names
+        type_ids = [pair.token_type_ids for pair in pairs] if typed else None
+        if self.packed is not None:
+            return self.packed.logits(token_ids, type_ids, self.machine, weights)
+        return padded_logits(self.model, token_ids, type_ids, self.machine, int(self.tokenizer.pad_token_id or 0))
 
     def answer(self, question: str, passages: Sequence[ReadingPassage]) -> Span | None:
         """The best span over the passages; None when there is no passage."""
@@ -278,19 +333,72 @@ class ExtractiveReader:
             prefixes: numbers of passages to answer from as well, such as (1, 3, 5).
             label: names the progress bar; empty shows none.
         """
+        readings = []
+        for read in self.each_logits(questions, passages, label):
+            if read is None:
+                readings.append(Reading(None, dict.fromkeys(prefixes), (), ()))
+            else:
+                readings.append(self.reading(*read, prefixes))
+        return readings
+
+    def each_logits(
+        self, questions: Sequence[str], passages: Sequence[Sequence[ReadingPassage]], label: str = ""
+    ) -> "Iterator[Logits | None]":
+        """Start and end logits of each question's passages, without gradient; None for a question without passages.
+
+        Args:
+            questions, passages, label: as of `read_all`.
+        """
         import torch
 
+        training = self.model.training
         self.model.eval()
-        readings: list[Reading] = []
-        with torch.inference_mode(), progress(label, total=len(questions)) as advance:
-            for question, found in zip(questions, passages, strict=True):
-                advance(1)
-                if not found:
-                    readings.append(Reading(None, dict.fromkeys(prefixes), (), ()))
-                    continue
-                pairs = [self.encode(question, passage.text) for passage in found]
-                readings.append(self.reading(*self.logits(pairs), pairs, found, prefixes))
-        return readings
+        # Giving memory back takes longer than reading for one question does.
+        many = len(questions) >= MANY
+        block: list[tuple[Sequence[ReadingPassage], list[EncodedPair]]] = []
+        held = 0
+        try:
+            with freed_memory_kept() if many else nullcontext(), progress(label, total=len(questions)) as advance:
+                # Not around the yield: what is done with the logits is the caller's affair.
+                with torch.inference_mode():
+                    weights = self.weights()
+                for number, (question, found) in enumerate(zip(questions, passages, strict=True), start=1):
+                    texts = [passage.text for passage in found]
+                    block.append((found, self.encode_all([question] * len(texts), texts)))
+                    held += sum(len(pair.input_ids) for pair in block[-1][1])
+                    if held < READ_TOKENS and number < len(questions):
+                        continue
+                    with torch.inference_mode():
+                        read = self.block_logits(block, weights)
+                    yield from read
+                    advance(len(block))
+                    block, held = [], 0
+                    if many:
+                        give_back_freed()
+        finally:
+            self.model.train(training)
+
+    def block_logits(
+        self, block: "Sequence[tuple[Sequence[ReadingPassage], list[EncodedPair]]]", weights: Any
+    ) -> "list[Logits | None]":
+        """Logits of several questions, whose passages are computed together: those of like length at once.
+
+        Args:
+            block: per question its passages, and these as read.
+            weights: from `weights`.
+        """
+        together = [pair for _, pairs in block for pair in pairs]
+        if not together:
+            return [None] * len(block)
+        start, end = self.logits(together, weights)
+        read: list[Logits | None] = []
+        first = 0
+        for found, pairs in block:
+            rows = slice(first, first + len(pairs))
+            first += len(pairs)
+            longest = max((len(pair.input_ids) for pair in pairs), default=0)
+            read.append(Logits(start[rows, :longest], end[rows, :longest], pairs, found) if pairs else None)
+        return read
 
     def reading(
         self,
@@ -328,6 +436,18 @@ class ExtractiveReader:
         """
         return self.best_of(self.span_scores(start, end, passages), pairs, passages)
 
+    def passage_spans(self, read: Logits) -> list[tuple[Span | None, float]]:
+        """The best span of each passage alone, and its score without the prior: the sum of two logits.
+
+        The prior moves all spans of a passage alike: the best span over any of the passages, with any weight of the
+        prior, follows from these.
+        """
+        plain = self.with_settings(replace(self.settings, prior_weight=0.0, candidates=1))
+        scores = plain.span_scores(read.start, read.end, read.passages)
+        rows = [slice(row, row + 1) for row in range(len(read.pairs))]
+        spans = [plain.best_of(scores[row], read.pairs[row], read.passages[row]) for row in rows]
+        return list(zip(spans, scores.flatten(1).amax(1).tolist(), strict=True))
+
     def prior(self, passages: Sequence[ReadingPassage], like: "torch.Tensor") -> "torch.Tensor":
         """What the retrieval score adds to the spans of each passage, shape (passages,), on the device of `like`."""
         import torch
@@ -337,32 +457,39 @@ class ExtractiveReader:
     def span_scores(
         self, start: "torch.Tensor", end: "torch.Tensor", passages: Sequence[ReadingPassage]
     ) -> "torch.Tensor":
-        """Scores of all spans, shape (passages, first token, last token): start + end + prior; -inf where none is."""
+        """Scores of all spans: start + end + prior; -inf where none is.
+
+        Returns:
+            Shape (passages, first token, tokens from the first to the last).
+        """
         import torch
 
-        # An end does not stand before its start, nor too far behind it.
-        scores = start[:, :, None] + end[:, None, :] + self.prior(passages, start)[:, None, None]
-        tokens = start.shape[1]
-        allowed = torch.ones(tokens, tokens, dtype=torch.bool, device=start.device).triu()
-        allowed = allowed & ~torch.ones_like(allowed).triu(self.settings.max_answer_tokens)
-        return scores.masked_fill(~allowed, float("-inf"))
+        # An end does not stand before its start, nor too far behind it: a band, and not all pairs of tokens.
+        longest = self.settings.max_answer_tokens
+        ends = torch.nn.functional.pad(end, (0, longest - 1), value=float("-inf")).unfold(1, longest, 1)
+        return start[:, :, None] + ends + self.prior(passages, start)[:, None, None]
 
-    @staticmethod
     def best_of(
-        scores: "torch.Tensor", pairs: Sequence[EncodedPair], passages: Sequence[ReadingPassage]
+        self, scores: "torch.Tensor", pairs: Sequence[EncodedPair], passages: Sequence[ReadingPassage]
     ) -> Span | None:
-        """The best span by `span_scores` of the first passages; None where there is no span."""
-        import torch
+        """The answer by `span_scores` of the first passages; None where there is no span.
 
-        tokens = scores.shape[1]
-        best = int(scores.argmax())
-        value = scores.flatten()[best]
-        if not torch.isfinite(value):
-            return None
-        row, first, last = best // tokens**2, best // tokens % tokens, best % tokens
-        begin, finish = pairs[row].offsets[first], pairs[row].offsets[last]
-        if begin is None or finish is None:
-            return None
-        share = float(torch.exp(value - scores.flatten().logsumexp(0)))
-        text = passages[row].text[begin[0] : finish[1]]
-        return Span(text, passages[row].passage_id, begin[0], finish[1], share)
+        Of several spans with its text it is the one with the highest score, and its share is that of all of them.
+        """
+        flat = scores.flatten()
+        values, places = flat.topk(min(self.settings.candidates, len(flat)))
+        shares = (values - flat.logsumexp(0)).exp().nan_to_num(0.0)  # no span anywhere gives 0 / 0
+        tokens, longest = scores.shape[1:]
+        best: dict[str, Span] = {}
+        for share, place in zip(shares.tolist(), places.tolist(), strict=True):
+            if not share:
+                break
+            row, first = place // (tokens * longest), place // longest % tokens
+            begin, finish = pairs[row].offsets[first], pairs[row].offsets[first + place % longest]
+            if begin is None or finish is None:
+                continue
+            text = passages[row].text[begin[0] : finish[1]]
+            same = " ".join(text.casefold().split())
+            span = best.get(same, Span(text, passages[row].passage_id, begin[0], finish[1], 0.0))
+            best[same] = replace(span, score=span.score + share)
+        return max(best.values(), key=lambda span: span.score, default=None)

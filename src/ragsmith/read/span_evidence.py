@@ -1,6 +1,7 @@
 """How well marked spans follow from each passage: the extractive reader in joint training."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ragsmith.read.evidence import Evidence
@@ -33,7 +34,8 @@ def span_evidence(
     """
     import torch
 
-    pairs = [reader.encode(example.question, passage.text) for example in examples for passage in example.passages]
+    shown = [(example.question, passage.text) for example in examples for passage in example.passages]
+    pairs = reader.encode_all([question for question, _ in shown], [text for _, text in shown])
     start, end = reader.logits(pairs)
     tokens = start.shape[1]
     band = torch.ones(tokens, tokens, dtype=torch.bool, device=start.device).triu()
@@ -54,23 +56,18 @@ def span_evidence(
     rows = [(row, place) for row, example in enumerate(examples) for place in range(len(example.passages))]
     places = torch.tensor(rows, device=start.device).T
     some = marked.flatten(1).any(dim=1)
-    shown = torch.zeros_like(prior, dtype=torch.bool).index_put((places[0], places[1]), some)
+    holding = torch.zeros_like(prior, dtype=torch.bool).index_put((places[0], places[1]), some)
     of_all, of_right = (
         torch.full(prior.shape, NONE, device=start.device).index_put((places[0], places[1]), values)
         for values in (every, right)
     )
-    readable = shown.any(dim=1)
+    readable = holding.any(dim=1)
     whole = prior.clamp_min(NONE)  # an absent passage has no share
     nll = (whole + of_all).logsumexp(dim=1) - (whole + of_right).logsumexp(dim=1)
-    likelihood = (of_right - of_all).masked_fill(~shown, NONE)
+    likelihood = (of_right - of_all).masked_fill(~holding, NONE)
     return Evidence(nll.masked_fill(~readable, 0.0), likelihood), readable
 
 
 def anywhere(example: ReadingExample) -> ReadingExample:
     """The example with every passage counted as right: where an answer stands, it is taken for one."""
-    return ReadingExample(
-        example.question,
-        example.passages,
-        example.answers,
-        frozenset(passage.passage_id for passage in example.passages),
-    )
+    return replace(example, right=frozenset(passage.passage_id for passage in example.passages))

@@ -1,7 +1,7 @@
 """Training the extractive reader on questions with retrieved passages."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,12 +23,15 @@ class ReadingExample:
         passages: best first; in training at least one is right.
         answers: accepted answers.
         right: passages whose spans count as right in training, when they hold an answer.
+        marks: where answers were marked by hand: passage_id, and first character and the one after the last in the
+            text that the reader sees. In a right passage without marks the accepted answers are looked for.
     """
 
     question: str
     passages: tuple[ReadingPassage, ...]
     answers: tuple[str, ...]
     right: frozenset[str]
+    marks: tuple[tuple[str, int, int], ...] = ()
 
 
 class ReaderTask(PlainTask):
@@ -66,20 +69,27 @@ class ReaderTask(PlainTask):
     def identity(self) -> str:
         """Hash of all that decides the outcome."""
         sets = [
-            [[e.question, [asdict(p) for p in e.passages], list(e.answers), sorted(e.right)] for e in examples]
+            [
+                [e.question, [asdict(p) for p in e.passages], list(e.answers), sorted(e.right), e.marks]
+                for e in examples
+            ]
             for examples in (self.examples, self.dev)
         ]
         return hash_json([self.base_hash, sets, self.batch_size, self.seed, asdict(self.reader.settings)])
 
     def loss(self, epoch: int, number: int) -> "tuple[torch.Tensor, dict[str, float]]":
-        """Mean over questions of the negative log share of right starts and ends; figure: share of right starts."""
+        """Mean over questions of half the negative log share of right spans; figure: share of right starts.
+
+        The share of a span is that of its start among all starts times that of its end among all ends, and right spans
+        add up: a question has several accepted answers, and a start of one with the end of another is none of them
+        (Clark and Gardner, ACL 2018, equation 1; Cheng et al., ACL 2020, on the span's own probability).
+        """
         import torch
 
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.examples))
         chosen = [self.examples[place] for place in order[number * self.batch_size : (number + 1) * self.batch_size]]
-        pairs = [
-            self.reader.encode(example.question, passage.text) for example in chosen for passage in example.passages
-        ]
+        shown = [(example.question, passage.text) for example in chosen for passage in example.passages]
+        pairs = self.reader.encode_all([question for question, _ in shown], [text for _, text in shown])
         start, end = self.reader.logits(pairs)
         losses, right = [], 0
         first = 0
@@ -89,12 +99,16 @@ class ReaderTask(PlainTask):
             starts, ends = right_tokens(example, pairs[rows])
             if not starts:
                 continue
-            for logits, places in ((start[rows], starts), (end[rows], ends)):
-                flat = logits.flatten()
-                marked = torch.tensor(
-                    [row * logits.shape[1] + token for row, token in dict.fromkeys(places)], device=flat.device
-                )
-                losses.append(flat.logsumexp(0) - flat[marked].logsumexp(0))
+            first_tokens, last_tokens = start[rows].flatten(), end[rows].flatten()
+            marked = torch.tensor(
+                [
+                    (row * start.shape[1] + first_token, row * start.shape[1] + last_token)
+                    for (row, first_token), (_, last_token) in dict.fromkeys(zip(starts, ends, strict=True))
+                ],
+                device=start.device,
+            )  # (right spans, 2)
+            right_spans = first_tokens[marked[:, 0]] + last_tokens[marked[:, 1]]
+            losses.append((first_tokens.logsumexp(0) + last_tokens.logsumexp(0) - right_spans.logsumexp(0)) / 2)
             best = int(start[rows].flatten().argmax())
             right += (best // start.shape[1], best % start.shape[1]) in starts
         if not losses:
@@ -108,10 +122,12 @@ class ReaderTask(PlainTask):
         return exact_share(spans, self.dev), {"answered": sum(span is not None for span in spans) / len(spans)}
 
     def shrink(self) -> bool:
-        """Read fewer tokens at once, for the same gradients; False when that is as few as one passage has."""
-        if self.reader.micro_tokens <= self.reader.settings.max_tokens:
+        """Keep nothing and read fewer tokens at once, for the same gradients; False when they are one passage's."""
+        if self.reader.activation_bytes > 0:
+            self.reader.activation_bytes = 0
+        elif self.reader.micro_tokens <= self.reader.settings.max_tokens:
             return False
-        self.reader.micro_tokens //= 2
+        self.reader.micro_tokens = max(self.reader.settings.max_tokens, self.reader.micro_tokens // 2)
         return True
 
 
@@ -120,16 +136,18 @@ def right_tokens(
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     """(passage, token) of each right start and of each right end, answers in their order in each right passage.
 
-    Of the places of an answer it is the first at which whole tokens spell it (`os` is in `close`, but not as an
-    answer), or else the first.
+    Where a passage has no marks, an answer stands at the first place at which whole tokens spell it (`os` is in
+    `close`, but not as an answer), or else at the first.
     """
     starts, ends = [], []
     for row, (passage, pair) in enumerate(zip(example.passages, pairs, strict=True)):
         if passage.passage_id not in example.right:
             continue
-        for answer in example.answers:
-            begin = answer_place(passage.text, answer, pair)
-            finish = begin + len(answer)
+        marked = [(begin, finish) for identity, begin, finish in example.marks if identity == passage.passage_id]
+        if not marked:
+            places = [(answer_place(passage.text, answer, pair), len(answer)) for answer in example.answers]
+            marked = [(begin, begin + length) for begin, length in places]
+        for begin, finish in marked:
             start = next((t for t, o in enumerate(pair.offsets) if o is not None and o[0] <= begin < o[1]), None)
             end = next((t for t, o in enumerate(pair.offsets) if o is not None and o[0] < finish <= o[1]), None)
             if start is not None and end is not None:
@@ -177,21 +195,16 @@ def tune_prior(
     """
     import torch
 
-    variants = [
-        ExtractiveReader(reader.model, reader.tokenizer, replace(reader.settings, prior_weight=weight), reader.machine)
-        for weight in weights
-    ]
     spans: list[list[Span | None]] = [[] for _ in weights]
-    reader.model.eval()
-    with torch.inference_mode():
-        for example in dev:
-            pairs = [reader.encode(example.question, passage.text) for passage in example.passages]
-            # Read once: only the sum of logits and prior differs between the weights.
-            logits = reader.logits(pairs) if pairs else None
-            for variant, found in zip(variants, spans, strict=True):
-                found.append(variant.best_span(*logits, pairs, example.passages) if logits else None)
+    # Read once: the prior decides between passages, and not between the spans of one.
+    for read in reader.each_logits([e.question for e in dev], [e.passages for e in dev]):
+        best = reader.passage_spans(read) if read else []
+        scores = torch.tensor([score for _, score in best], dtype=torch.float64)
+        prior = torch.tensor([passage.score for passage in read.passages] if read else [], dtype=torch.float64)
+        for weight, found in zip(weights, spans, strict=True):
+            found.append(best[int((scores + weight * prior).argmax())][0] if best else None)
     table = [
         {"prior_weight": weight, "em": exact_share(found, dev)} for weight, found in zip(weights, spans, strict=True)
     ]
-    best = max(table, key=lambda row: row["em"])
-    return best["prior_weight"], table
+    chosen = max(table, key=lambda row: row["em"])
+    return chosen["prior_weight"], table

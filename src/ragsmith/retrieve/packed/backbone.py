@@ -17,13 +17,17 @@ class Backbone(Protocol):
         With `int8`, some products are in eight bits, and the rest is bfloat16; for inference alone.
         """
 
-    def hidden(self, token_ids: "torch.Tensor", layout: Layout, weights: Any) -> "torch.Tensor":
+    def hidden(
+        self, token_ids: "torch.Tensor", layout: Layout, weights: Any, type_ids: "torch.Tensor | None" = None
+    ) -> "torch.Tensor":
         """The last hidden states.
 
         Args:
             token_ids: int64, shape (tokens,).
             layout: where the sequences lie.
             weights: what `weights` gave.
+            type_ids: which of two texts each token is of, int64, shape (tokens,); None for a single text. Models
+                without token types do not look at them.
         Returns:
             Shape (tokens, hidden), in the precision of the weights.
         """

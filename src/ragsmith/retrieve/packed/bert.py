@@ -49,11 +49,17 @@ class BertBackbone:
         norms = [self.model.embeddings.LayerNorm, *(layer.output.LayerNorm for layer in layers)]
         return [self._layer_weights(layer, norm, dtype, int8) for layer, norm in zip(layers, norms, strict=False)]
 
-    def hidden(self, token_ids: "torch.Tensor", layout: Layout, weights: list[LayerWeights]) -> "torch.Tensor":
+    def hidden(
+        self,
+        token_ids: "torch.Tensor",
+        layout: Layout,
+        weights: list[LayerWeights],
+        type_ids: "torch.Tensor | None" = None,
+    ) -> "torch.Tensor":
         """See `Backbone`."""
         dtype = weights[0].dtype
         heads = self.config.num_attention_heads
-        hidden = filled(self._embedded(token_ids, layout, dtype))
+        hidden = filled(self._embedded(token_ids, layout, dtype, type_ids))
         bias = self._relative_positions(layout, dtype)
         for layer, of_layer in zip(self.model.encoder.layer, weights, strict=True):
             norm = self._norm_of_attention(layer)
@@ -92,14 +98,18 @@ class BertBackbone:
             dtype,
         )
 
-    def _embedded(self, token_ids: "torch.Tensor", layout: Layout, dtype: "torch.dtype") -> "torch.Tensor":
+    def _embedded(
+        self, token_ids: "torch.Tensor", layout: Layout, dtype: "torch.dtype", type_ids: "torch.Tensor | None"
+    ) -> "torch.Tensor":
         embeddings = self.model.embeddings
         positions = layout.positions
         if self.kind in POSITIONS_AFTER_PADDING:
             positions = positions_after_padding(token_ids, layout, embeddings.padding_idx)
         summed = embeddings.word_embeddings(token_ids) + embeddings.position_embeddings(positions)
         if hasattr(embeddings, "token_type_embeddings"):
-            summed = summed + embeddings.token_type_embeddings.weight[0]
+            types = embeddings.token_type_embeddings
+            # One row for all tokens is added faster than it is looked up for each.
+            summed = summed + (types.weight[0] if type_ids is None else types(type_ids))
         # The sum in float32, as its parameters are; everything after it in the precision of the products.
         return embeddings.dropout(embeddings.LayerNorm(summed)).to(dtype)  # type: ignore[no-any-return]
 

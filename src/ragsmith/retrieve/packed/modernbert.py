@@ -35,7 +35,13 @@ class ModernBertBackbone:
             for layer in self.model.layers
         ]
 
-    def hidden(self, token_ids: "torch.Tensor", layout: Layout, weights: list[LayerWeights]) -> "torch.Tensor":
+    def hidden(
+        self,
+        token_ids: "torch.Tensor",
+        layout: Layout,
+        weights: list[LayerWeights],
+        type_ids: "torch.Tensor | None" = None,
+    ) -> "torch.Tensor":
         """See `Backbone`."""
         import torch
 
