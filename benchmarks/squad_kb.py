@@ -16,6 +16,7 @@ retriever (and its reader, if it has its own) into MODELS and a row into SYSTEMS
 import argparse
 import datetime as dt
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -40,6 +41,12 @@ from ragsmith.learn.loop import LoopSettings
 from ragsmith.learn.train_retriever import RetrieverData, RetrieverSettings, train_retriever
 from ragsmith.read.examples import reading_examples, with_right_passage, without_unjudged
 from ragsmith.read.extractive import ExtractiveReader, ReaderSettings
+from ragsmith.read.joint_settings import JointSettings
+from ragsmith.read.knowledge_base import KnowledgeBase
+from ragsmith.read.live_index import RefreshSettings
+from ragsmith.read.objectives import Objective
+from ragsmith.read.questions import joint_questions
+from ragsmith.read.train_jointly import JointPlan, train_jointly
 from ragsmith.read.train_reader import ReaderPlan, train_reader
 from ragsmith.read.training import ReadingExample
 from ragsmith.retrieve.build import build_index
@@ -67,6 +74,7 @@ RETRIEVED_DEPTH, TURNS = 10, 1  # ranks that wrong passages come from, and times
 READ_TOKENS, DEPTHS, PRIOR_WEIGHTS, RECALL_AT = 384, [1, 2, 3, 5], [0.0, 0.25, 0.5, 1.0, 2.0, 4.0], 5
 READ_COLUMNS, SAVE_EVERY = ("answer", "answer_score", "seconds"), 500
 SCORES = ("em", "f1", f"recall@{RECALL_AT}")
+TAUGHT: tuple[Objective, ...] = ("marginal", "emdr2", "pdist")  # what the reader may teach the retriever
 EM_BAR, PARAMETERS_BAR, MINUTES_BAR = 0.52, 60e6, 90
 READING = ReaderSettings(max_tokens=256, max_answer_tokens=24)
 SPANS = ReaderPlan(READING, 16, [0.0], LoopSettings(1, 2e-4, evaluations=2), dropout=0.0)
@@ -119,6 +127,7 @@ SYSTEMS = {
     "hybrid": System("base", "hybrid"),
     "minilm_tuned": System("tuned", "dense"),
     "hybrid_tuned": System("tuned", "hybrid"),
+    **{f"end2end_{name}": System(f"end2end_{name}", "dense", f"end2end_{name}_reader") for name in TAUGHT},
 }
 
 
@@ -329,12 +338,71 @@ def train_on_retrieved(bench: Bench, folder: Path) -> Path:
     return train_reader(bench.model("spans"), examples, dev, RETRIEVED, bench.machine, folder).model
 
 
+def train_together(objective: Objective) -> Callable[[Bench, Path], Path]:
+    """What trains retriever and reader together: on the questions of `train_on_retrieved`, from `spans`."""
+
+    def train(bench: Bench, folder: Path) -> Path:
+        data, passages = bench.data, bench.data.passages
+        asked = data.of_split("train")
+        asked = asked[asked["origin"].str.startswith("new_wiki")]
+        dev = data.of_split("dev")
+        # Dev questions find their own articles too; what the test is about stays unseen.
+        of_dev = passages.loc[passages["passage_id"].isin(dev["passage_id"]), "document_id"]
+        inside = passages["passage_id"].isin(data.trainable) | passages["document_id"].isin(of_dev)
+        dev = dev.sample(STEERING_QUESTIONS, random_state=0)
+        index = folder / "trainable"
+        index.mkdir(parents=True, exist_ok=True)
+        found = DenseIndex(
+            passages.loc[inside, "passage_id"].tolist(), bench.searcher("base").index.vectors[inside.to_numpy()]
+        )
+        found.save(index, model_hash(str(bench.model("base"))))
+        train_questions, dev_questions = (joint_questions(one, data.qrels, data.answers) for one in (asked, dev))
+        return train_jointly(
+            ExtractiveReader.load(bench.model("spans"), READING, bench.machine),
+            KnowledgeBase(bench.model("base"), index, passages[inside]),
+            train_questions,
+            dev_questions,
+            JointPlan(
+                JointSettings(
+                    objective=objective,
+                    contrastive_weight=0.5,
+                    passages=TRAINED_PASSAGES,
+                    batch_size=RETRIEVED.batch_size,
+                    dropout=0.0,
+                ),
+                RefreshSettings(),
+                replace(RETRIEVED.loop, evaluations=1),
+                [0.0],
+            ),
+            bench.machine,
+            folder,
+        ).retriever
+
+    return train
+
+
+def reader_of(name: str) -> Callable[[Bench, Path], Path]:
+    """The reader that was trained together with this retriever."""
+
+    def copied(bench: Bench, folder: Path) -> Path:
+        bench.model(name)
+        shutil.rmtree(folder, ignore_errors=True)
+        return Path(shutil.copytree(bench.work / name / "reader", folder / "model"))
+
+    return copied
+
+
 MODELS: dict[str, Callable[[Bench, Path], Path]] = {
     "tuned": tune_retriever,
     "spans": train_spans,
     "reader": train_on_retrieved,
+    **{f"end2end_{name}": train_together(name) for name in TAUGHT},
+    **{f"end2end_{name}_reader": reader_of(f"end2end_{name}") for name in TAUGHT},
 }
-TRAINED_ON = {"reader": ("spans",)}  # what a model's training begins with: its time counts too
+TRAINED_ON = {
+    "reader": ("spans",),
+    **{f"end2end_{name}": ("spans",) for name in TAUGHT},
+}  # what a model's training begins with: its time counts too
 
 
 def right_alone(bench: Bench, questions: pd.DataFrame) -> list[ReadingExample]:
