@@ -71,7 +71,7 @@ TUNING_RATE, TUNING_BATCH, TRAINED_PASSAGES, READ_PASSAGES = 2e-5, 32, 4, 5
 STEERING_POOL, STEERING_QUESTIONS = 2000, 300
 RETRIEVED_DEPTH, TURNS = 10, 1  # ranks that wrong passages come from, and times that a question is shown
 # At test time: tokens of question and passage, numbers of passages and prior weights that are tried on dev.
-READ_TOKENS, DEPTHS, PRIOR_WEIGHTS, RECALL_AT = 384, [1, 2, 3, 5], [0.0, 0.25, 0.5, 1.0, 2.0, 4.0], 5
+READ_TOKENS, DEPTHS, PRIOR_WEIGHTS, RECALL_AT = 384, [1, 3, 5, 10], [0.0, 1.0, 2.0, 4.0, 8.0, 16.0], 5
 READ_COLUMNS, SAVE_EVERY = ("answer", "answer_score", "seconds"), 500
 SCORES = ("em", "f1", f"recall@{RECALL_AT}")
 TAUGHT: tuple[Objective, ...] = ("marginal", "emdr2", "pdist")  # what the reader may teach the retriever
