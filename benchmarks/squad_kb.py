@@ -456,7 +456,7 @@ def answered(bench: Bench, system: System, asked: pd.DataFrame) -> dict[str, Any
         "passages_read": depth,
         "prior_weight": weight * unit,
         "dev_em": {
-            depth: {weight * unit: round(em, 4) for (weight, of), em in tried.items() if of == depth}
+            depth: {round(weight * unit, 4): round(em, 4) for (weight, of), em in tried.items() if of == depth}
             for depth in DEPTHS
         },
         "right_passage_read": len(told) / len(asked),

@@ -211,6 +211,16 @@ def test_bars_are_those_of_the_best_system(squad_kb, capsys) -> None:
     assert [bar["name"] for bar in json.loads(capsys.readouterr().out)["bars"] if not bar["holds"]] == ["em_of_best"]
 
 
+def test_the_last_full_run_holds_its_bars_and_has_all_systems(squad_kb, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["squad_kb.py", "--quick"])
+    assert squad_kb.main() == 0
+    first, last = capsys.readouterr().out.strip().split("\n")
+    result = json.loads(last)
+    assert first.startswith("not measured now: the full run of 20") and result["figures"]["questions"] == 5665
+    assert set(result["figures"]["systems"]) >= set(squad_kb.SYSTEMS) and result["figures"]["passages"] == 14777
+    assert all(bar["holds"] for bar in result["bars"])
+
+
 def test_missing_data_is_named(squad_kb, tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(sys, "argv", ["squad_kb.py", "--data", str(tmp_path)])
     assert squad_kb.main() == 2 and "dev-v1.1.json.gz" in capsys.readouterr().err
