@@ -510,6 +510,8 @@ def answered(bench: Bench, system: System, asked: pd.DataFrame) -> dict[str, Any
     read, per_passage = bench.read(system.reader, asked, run[run["rank"] <= depth])
     scores = answer_scores(bench.data, asked, best_answers(read, weight, depth))
     right = run.merge(asked[["query_id", "passage_id"]]).query("rank <= @RECALL_AT")["query_id"]
+    in_right = read.merge(asked[["query_id", "passage_id"]])
+    told = asked[asked["query_id"].isin(in_right["query_id"])]
     names = [system.reader] + ([] if system.mode == "bm25" else [system.retriever])
     return {
         "em": scores["em"].astype(int).tolist(),
@@ -521,7 +523,13 @@ def answered(bench: Bench, system: System, asked: pd.DataFrame) -> dict[str, Any
         "read_s": per_passage * len(read),
         "passages_read": depth,
         "prior_weight": weight * unit,
-        "dev_em": tried[weight, depth],
+        "dev_em": {
+            depth: {round(weight * unit, 4): round(em, 4) for (weight, of), em in tried.items() if of == depth}
+            for depth in DEPTHS
+        },
+        "right_passage_read": len(told) / len(asked),
+        # Of its answers in the right passage, whatever it prefers elsewhere.
+        "em_in_right_passage": float(answer_scores(bench.data, told, in_right[["query_id", "answer"]])["em"].mean()),
     }
 
 
@@ -566,7 +574,8 @@ def judge(result: dict[str, Any]) -> int:
             "train_min": round(sum(one["seconds"] for one in row["training"].values()) / 60, 1),
             "resumed": sorted(name for name, one in row["training"].items() if one["resumed"]),
             "ms_per_question": round(1000 * (row["search_s"] + row["read_s"]) / len(row["em"]), 1),
-            **{key: row[key] for key in ("passages_read", "prior_weight", "dev_em", "date", "revision")},
+            **{key: round(row[key], 4) for key in ("right_passage_read", "em_in_right_passage", "prior_weight")},
+            **{key: row[key] for key in ("passages_read", "dev_em", "date", "revision")},
         }
     best = max(systems, key=lambda name: systems[name]["em"]["mean"])
     figures = {key: result[key] for key in ("date", "revision", "passages", "questions")} | {

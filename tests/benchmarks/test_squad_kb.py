@@ -180,6 +180,8 @@ def test_whole_benchmark_runs_keeps_its_rows_and_judges_them_again(
     assert set(kept["rows"]["hybrid_tuned"]["training"]) == {"reader", "spans", "tuned"}
     assert rows["hybrid_tuned"]["resumed"] == []
     assert len(kept["rows"]["hybrid_tuned"]["em"]) == 4
+    assert list(kept["rows"]["hybrid_tuned"]["dev_em"]) == ["1", "3"]
+    assert 0 < kept["rows"]["hybrid_tuned"]["right_passage_read"] <= 1
     assert run(small, monkeypatch, capsys, "--quick")[1] == both
     run(small, monkeypatch, capsys, *options, "--systems", "bm25", "--limit", "2")
     assert json.loads((tmp_path / "kept" / "squad_kb.json").read_text("utf-8")) == kept
@@ -189,7 +191,14 @@ def test_bars_are_those_of_the_best_system(squad_kb, capsys) -> None:
     row = {"em": [1, 1, 0, 1], "f1": [1.0, 1.0, 0.5, 1.0], "recall@5": [1, 1, 1, 0], "parameters": 50e6}
     seconds = {"reader": {"seconds": 3600.0, "resumed": False}, "tuned": {"seconds": 600.0, "resumed": True}}
     row |= {"training": seconds, "search_s": 1.0, "read_s": 3.0, "passages_read": 5}
-    row |= {"prior_weight": 1.0, "dev_em": 0.5, "date": "2026", "revision": "x"}
+    row |= {
+        "prior_weight": 1.0,
+        "dev_em": {},
+        "right_passage_read": 0.9,
+        "em_in_right_passage": 0.6,
+        "date": "2026",
+        "revision": "x",
+    }
     worse = {**row, "em": [0, 0, 0, 1], "parameters": 70e6}
     result = {"date": "2026", "revision": "x", "passages": 9, "questions": 4, "rows": {"worse": worse, "better": row}}
     assert squad_kb.judge(result) == 0
@@ -200,6 +209,16 @@ def test_bars_are_those_of_the_best_system(squad_kb, capsys) -> None:
     result["rows"]["better"]["em"] = [0, 0, 1, 1]
     assert squad_kb.judge(result) == 1
     assert [bar["name"] for bar in json.loads(capsys.readouterr().out)["bars"] if not bar["holds"]] == ["em_of_best"]
+
+
+def test_the_last_full_run_holds_its_bars_and_has_all_systems(squad_kb, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["squad_kb.py", "--quick"])
+    assert squad_kb.main() == 0
+    first, last = capsys.readouterr().out.strip().split("\n")
+    result = json.loads(last)
+    assert first.startswith("not measured now: the full run of 20") and result["figures"]["questions"] == 5665
+    assert set(result["figures"]["systems"]) >= set(squad_kb.SYSTEMS) and result["figures"]["passages"] == 14777
+    assert all(bar["holds"] for bar in result["bars"])
 
 
 def test_missing_data_is_named(squad_kb, tmp_path: Path, monkeypatch, capsys) -> None:

@@ -182,12 +182,12 @@ def test_score_of_each_prior_weight_is_that_of_reading_with_it(reader):
         texts = [" ".join(words[place] for place in row) for row in places]
         scores = torch.rand(4, generator=generator).tolist()
         passages = [ReadingPassage(str(n), *both) for n, both in enumerate(zip(texts, scores, strict=True))]
-        # What the passage with the highest score says, or another one: so the weight decides.
-        by_score = sorted(passages, key=lambda passage: -passage.score)
-        answer = reader.answer(f"question {number}", [by_score[number % 3]]).text
+        # Half of the answers stand in the passage that the prior favours.
+        favoured = max(passages, key=lambda passage: passage.score) if number % 2 else passages[number % 4]
+        answer = reader.answer(f"question {number}", [favoured]).text
         dev.append(example(*passages, answers=[answer], question=f"question {number}"))
     dev += [example(question="nothing found"), example(ReadingPassage("p", " ", 0.5))]
-    weight, table = tune_prior(reader, dev, [0.0, 8.0, 200.0])
+    weight, table = tune_prior(reader, dev, [0.0, 0.2, 50.0])
     for row in table:
         read = reader.with_settings(replace(reader.settings, prior_weight=row["prior_weight"]))
         spans = read.answer_all([e.question for e in dev], [e.passages for e in dev])
@@ -202,9 +202,10 @@ def test_best_span_of_each_passage_is_that_of_reading_it_alone(reader):
     plain = reader.with_settings(replace(reader.settings, candidates=1))
     (read,) = reader.each_logits(["delete?"], [passages])
     found = reader.passage_spans(read)
-    for (span, _), alone in zip(found, [plain.answer("delete?", [passage]) for passage in passages], strict=True):
-        # Products of another size are rounded otherwise.
-        assert span == (None if alone is None else replace(alone, score=pytest.approx(alone.score, rel=1e-5)))
+    for (span, _), passage in zip(found[:2], passages, strict=False):
+        alone = plain.answer("delete?", [passage])
+        assert replace(span, score=0.0) == replace(alone, score=0.0)
+        assert span.score == pytest.approx(alone.score, rel=1e-4)
     assert found[2] == (None, -torch.inf)
     start, end = read.start[0], read.end[0]
     pairs = [(first, last) for first in range(len(start)) for last in range(first, min(len(start), first + 6))]
