@@ -23,7 +23,8 @@ def test_hostile_passage_does_not_reach_the_terminal(tiny_bundle, capsys):
 
 @pytest.mark.parametrize("question", ["ring bell", "hostile"])
 def test_hostile_answer_does_not_reach_the_terminal(tiny_bundle, capsys, monkeypatch, question):
-    from ragsmith.read.extractive import ExtractiveReader, Span
+    from ragsmith.read.extractive import ExtractiveReader
+    from ragsmith.read.reading import Span
 
     # An untrained reader picks a span by chance: here it picks the whole passage.
     def whole(self, question, passages):
@@ -44,7 +45,8 @@ def test_nothing_found_is_said(tiny_bundle, capsys):
 
 
 def test_written_answer_and_an_answer_that_the_reader_did_not_give_are_told_apart(tiny_bundle, capsys, monkeypatch):
-    from ragsmith.read.extractive import ExtractiveReader, Span
+    from ragsmith.read.extractive import ExtractiveReader
+    from ragsmith.read.reading import Span
 
     monkeypatch.setattr(ExtractiveReader, "answer", lambda *asked: Span("Ring it loudly", "p2", -1, -1, 0.5))
     print_answer("ring bell", tiny_bundle, 1, "bm25", as_json=False)

@@ -4,8 +4,9 @@ from tiny_generators import saved_reader
 
 from ragsmith.compute.device import Machine
 from ragsmith.evaluate.conditions import Asked, oracle_run, predicted, read_conditions
-from ragsmith.read.extractive import ExtractiveReader, ReaderSettings, ReadingPassage, Span
+from ragsmith.read.extractive import ExtractiveReader, ReaderSettings
 from ragsmith.read.readers import load_reader
+from ragsmith.read.reading import ReadingPassage, Span
 from ragsmith.retrieve.build import build_index
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.index import DenseIndex

@@ -11,11 +11,12 @@ from tiny_generators import generator_folder
 from ragsmith.compute.device import Machine
 from ragsmith.read.causal import CausalReader
 from ragsmith.read.decoding import Decoding
-from ragsmith.read.extractive import ExtractiveReader, ReaderSettings, ReadingPassage
+from ragsmith.read.extractive import ExtractiveReader, ReaderSettings
 from ragsmith.read.generative import GenerativeReader, GenerativeSettings
 from ragsmith.read.joint_settings import JointQuestion
 from ragsmith.read.knowledge_base import KnowledgeBase
 from ragsmith.read.live_index import LiveIndex, RefreshSettings
+from ragsmith.read.reading import ReadingPassage
 from ragsmith.read.seq2seq import Seq2SeqReader
 from ragsmith.retrieve.build import build_index
 from ragsmith.retrieve.encoder import Encoder

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from ragsmith.read.causal import shared_room
-from ragsmith.read.extractive import ReadingPassage
 from ragsmith.read.objectives import log_prior
+from ragsmith.read.reading import ReadingPassage
 
 NAMES = ["gpt2", "llama_chat"]
 QUESTION = "How do I delete a directory?"

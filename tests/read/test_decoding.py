@@ -6,8 +6,8 @@ import torch
 from scipy.stats import chisquare
 
 from ragsmith.read.decoding import Decoding, MarginalLogits, SharedGumbel, stream_first_row
-from ragsmith.read.extractive import ReadingPassage
 from ragsmith.read.objectives import log_prior
+from ragsmith.read.reading import ReadingPassage
 
 QUESTION = "How do I delete a directory?"
 PASSAGES = [

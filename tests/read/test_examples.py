@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from ragsmith.read.examples import reading_examples, with_right_passage, without_unjudged
-from ragsmith.read.extractive import ReadingPassage
+from ragsmith.read.reading import ReadingPassage
 from ragsmith.read.training import ReadingExample
 
 QUERIES = pd.DataFrame({"query_id": ["b", "a", "none"], "text": ["root?", "delete?", "what?"]})

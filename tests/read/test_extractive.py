@@ -7,7 +7,8 @@ import pytest
 import torch
 from transformers import AutoTokenizer, DistilBertConfig, DistilBertForQuestionAnswering
 
-from ragsmith.read.extractive import EncodedPair, ExtractiveReader, ReaderSettings, ReadingPassage
+from ragsmith.read.extractive import EncodedPair, ExtractiveReader, ReaderSettings
+from ragsmith.read.reading import ReadingPassage
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.models import ModelError
 

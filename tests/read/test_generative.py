@@ -9,9 +9,9 @@ import torch
 
 from ragsmith.compute.device import Machine
 from ragsmith.read.causal import CausalReader
-from ragsmith.read.extractive import ReadingPassage
 from ragsmith.read.generative import GenerativeSettings, load_settings
 from ragsmith.read.objectives import emdr2, log_prior, pdist, rag_sequence
+from ragsmith.read.reading import ReadingPassage
 from ragsmith.read.seq2seq import Seq2SeqReader
 from ragsmith.retrieve.models import ModelError
 

@@ -14,11 +14,11 @@ from transformers import (
     RagTokenizer,
 )
 
-from ragsmith.read.extractive import ReadingPassage
-from ragsmith.read.language_model import padded
+from ragsmith.compute.batching import padded
 from ragsmith.read.objectives import log_prior
 from ragsmith.read.rag_checkpoint import composed_passage, export_rag, import_rag
 from ragsmith.read.readers import load_reader
+from ragsmith.read.reading import ReadingPassage
 from ragsmith.retrieve.encoder import Encoder, load_sentence_transformer
 from ragsmith.retrieve.models import ModelError, resolve_model
 

@@ -4,9 +4,9 @@ from shutil import copytree
 import pytest
 import torch
 
-from ragsmith.read.extractive import ReadingPassage
 from ragsmith.read.generative import GenerativeSettings
 from ragsmith.read.objectives import log_prior
+from ragsmith.read.reading import ReadingPassage
 from ragsmith.read.seq2seq import Seq2SeqReader
 from ragsmith.retrieve.models import ModelError
 

@@ -8,7 +8,8 @@ from transformers import AutoModelForQuestionAnswering, AutoTokenizer, DistilBer
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from ragsmith.compute.device import Machine
-from ragsmith.read.extractive import ExtractiveReader, ReaderSettings, ReadingPassage
+from ragsmith.read.extractive import ExtractiveReader, ReaderSettings
+from ragsmith.read.reading import ReadingPassage
 from ragsmith.read.span_logits import packed_spans, padded_logits
 from ragsmith.read.training import ReaderTask, ReadingExample
 from ragsmith.retrieve.models import resolve_model

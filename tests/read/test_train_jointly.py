@@ -12,7 +12,7 @@ from ragsmith.learn.checkpoints import weights
 from ragsmith.learn.loop import LoopSettings
 from ragsmith.learn.lora import LoraSettings
 from ragsmith.read.background import BackgroundRefresh
-from ragsmith.read.extractive import ExtractiveReader, ReaderSettings, ReadingPassage
+from ragsmith.read.extractive import ExtractiveReader, ReaderSettings
 from ragsmith.read.generative import GenerativeSettings
 from ragsmith.read.joint import JointTask
 from ragsmith.read.joint_settings import JointQuestion, JointSettings
@@ -20,6 +20,7 @@ from ragsmith.read.knowledge_base import KnowledgeBase
 from ragsmith.read.live_index import RefreshSettings
 from ragsmith.read.new_reader import new_reader
 from ragsmith.read.readers import load_reader
+from ragsmith.read.reading import ReadingPassage
 from ragsmith.read.seq2seq import Seq2SeqReader
 from ragsmith.read.train_jointly import JointPlan, check_questions, choose_retriever, train_jointly
 from ragsmith.retrieve.build import build_index

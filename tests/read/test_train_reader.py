@@ -3,7 +3,8 @@ import json
 import pytest
 
 from ragsmith.learn.loop import LoopSettings
-from ragsmith.read.extractive import ExtractiveReader, ReaderSettings, ReadingPassage
+from ragsmith.read.extractive import ExtractiveReader, ReaderSettings
+from ragsmith.read.reading import ReadingPassage
 from ragsmith.read.train_reader import ReaderPlan, train_reader
 from ragsmith.read.training import ReadingExample, exact_share
 

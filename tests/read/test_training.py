@@ -3,7 +3,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ragsmith.read.extractive import EncodedPair, ReadingPassage, Span
+from ragsmith.read.extractive import EncodedPair
+from ragsmith.read.reading import ReadingPassage, Span
 from ragsmith.read.training import (
     ReaderTask,
     ReadingExample,

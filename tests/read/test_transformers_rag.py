@@ -22,9 +22,9 @@ from transformers import (
 )
 from transformers.models.rag.retrieval_rag import CustomHFIndex
 
-from ragsmith.read.extractive import ReadingPassage
-from ragsmith.read.language_model import padded
+from ragsmith.compute.batching import padded
 from ragsmith.read.objectives import log_prior
+from ragsmith.read.reading import ReadingPassage
 
 HF = {"rag_token": RagTokenForGeneration, "rag_sequence": RagSequenceForGeneration}
 QUESTIONS = ["How do I delete a directory?", "What is the capital of France?"]

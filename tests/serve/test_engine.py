@@ -4,7 +4,7 @@ import pytest
 from tiny_generators import saved_reader
 
 from ragsmith.compute.device import Machine
-from ragsmith.read.extractive import Span
+from ragsmith.read.reading import Span
 from ragsmith.retrieve.models import ModelError
 from ragsmith.serve.bundle import BundleError, build_bundle
 from ragsmith.serve.engine import QUESTION_LIMIT, Engine, explaining_sentence, supporting_sentence

@@ -1,6 +1,10 @@
-"""Batches of sequences of like length, so that little of what is computed is padding."""
+"""Batches of sequences of like length, so that little of what is computed is padding; and the padding."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 
 def length_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
@@ -38,3 +42,26 @@ def token_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
             batches.append([position])
             held = lengths[position]
     return batches
+
+
+def padded(
+    rows: Sequence[Sequence[int]], pad: int, device: str, width: int | None = None
+) -> "tuple[torch.Tensor, torch.Tensor]":
+    """Rows of ids side by side.
+
+    Args:
+        rows: ids, at least one row.
+        pad: what stands behind the shorter ones.
+        device: of the result.
+        width: of the result; None takes that of the longest row.
+    Returns:
+        int64 and bool (True where an id stands), both of shape (rows, width).
+    """
+    import torch
+
+    shape = (len(rows), max(len(row) for row in rows) if width is None else width)
+    ids, shown = torch.full(shape, pad, dtype=torch.long), torch.zeros(shape, dtype=torch.bool)
+    for place, row in enumerate(rows):
+        ids[place, : len(row)] = torch.tensor(row, dtype=torch.long)
+        shown[place, : len(row)] = True
+    return ids.to(device), shown.to(device)

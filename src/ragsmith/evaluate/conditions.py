@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from ragsmith.read.examples import reading_examples
-from ragsmith.read.extractive import Span
 from ragsmith.read.readers import Reader
+from ragsmith.read.reading import Span
 from ragsmith.retrieve.search import Searcher
 
 SERVED = "retrieved"  # the condition that is served: all others are there to explain it

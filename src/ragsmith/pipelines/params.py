@@ -1,10 +1,13 @@
 """Parameters that every pipeline shares."""
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from ragsmith.compute.device import Machine, probe
+
+if TYPE_CHECKING:
+    from ragsmith.learn.lora import LoraSettings
 
 
 class Params(BaseModel):
@@ -27,6 +30,22 @@ class ComputeParams(Params):
     def machine(self) -> Machine:
         """The device and precision, probed."""
         return probe(self.device, self.precision)
+
+
+class LoraParams(Params):
+    """Low-rank adapters (Hu et al. 2021)."""
+
+    rank: int = Field(0, ge=0, description="0 trains all weights, and no adapter")
+    alpha: int = Field(32, ge=1, description="the adapters count alpha / rank")
+    targets: str | list[str] = Field("all-linear", description="names of the layers that get one")
+
+    def settings(self) -> "LoraSettings":
+        """The same for the library."""
+        from ragsmith.learn.lora import LoraSettings
+
+        return LoraSettings(
+            self.rank, self.alpha, self.targets if isinstance(self.targets, str) else tuple(self.targets)
+        )
 
 
 def plain(value: Any) -> Any:

@@ -4,13 +4,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ragsmith.compute.batching import length_batches
+from ragsmith.compute.batching import length_batches, padded
 from ragsmith.compute.device import Machine, probe
 from ragsmith.read.decoding import SharedGumbel, stream_first_row
 from ragsmith.read.evidence import Evidence
-from ragsmith.read.extractive import ReadingPassage
 from ragsmith.read.generative import PASSAGE, QUESTION, GenerativeReader, GenerativeSettings, load_settings
-from ragsmith.read.language_model import load_language_model, of_labels, padded
+from ragsmith.read.language_model import each_part, load_language_model, of_labels
+from ragsmith.read.reading import ReadingPassage
 
 if TYPE_CHECKING:
     import torch
@@ -127,7 +127,6 @@ class CausalReader(GenerativeReader):
     ) -> "tuple[torch.Tensor, torch.Tensor]":
         """Log p(y_t | prompt, y_<t) and its mean over the vocabulary, both (prompts, tokens); 0 where no token is."""
         import torch
-        from torch.utils.checkpoint import checkpoint
 
         rows = [[*prompt, *target] for prompt, target in zip(prompts, targets, strict=True)]
         width = max(len(target) for target in targets)
@@ -135,11 +134,11 @@ class CausalReader(GenerativeReader):
         order = torch.argsort(
             torch.tensor([place for batch in batches for place in batch], device=self.machine.device)
         )
-        parts = []
-        for batch in batches:
-            arguments = ([rows[place] for place in batch], [targets[place] for place in batch], width, uniform)
-            again = len(batches) > 1 and torch.is_grad_enabled()
-            parts.append(checkpoint(self._part, *arguments, use_reentrant=False) if again else self._part(*arguments))
+        arguments = [
+            ([rows[place] for place in batch], [targets[place] for place in batch], width, uniform)
+            for batch in batches
+        ]
+        parts = each_part(self._part, arguments)
         tokens, means = (torch.cat(some)[order] for some in zip(*parts, strict=True))
         return tokens, means
 
@@ -149,11 +148,8 @@ class CausalReader(GenerativeReader):
         import torch
 
         ids, shown = padded(rows, self.pad, self.machine.device)
-        labels = torch.full((len(rows), width), self.pad)
-        for row, target in enumerate(targets):
-            labels[row, : len(target)] = torch.tensor(list(target))
+        labels, counted = padded(targets, self.pad, self.machine.device, width)
         lengths = torch.tensor([len(target) for target in targets])
-        counted = (torch.arange(width) < lengths[:, None]).to(ids.device)
         # The token before a label predicts it; padding is at the end and is seen by no token before it.
         before = torch.tensor([len(row) for row in rows]) - lengths - 1
         places = (before[:, None] + torch.arange(width)).clamp(max=ids.shape[1] - 1)
@@ -163,7 +159,6 @@ class CausalReader(GenerativeReader):
             output = self.model(input_ids=ids, attention_mask=shown.long(), logits_to_keep=kept.to(ids.device))
         inner = (places - kept[0]).to(ids.device)
         logits = output.logits.gather(1, inner[:, :, None].expand(-1, -1, output.logits.shape[2]))
-        labels = labels.to(ids.device)
         tokens, means, _ = of_labels(logits, labels, uniform, whole=False)
         return tokens.masked_fill(~counted, 0.0), means.masked_fill(~counted, 0.0)
 

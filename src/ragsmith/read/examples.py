@@ -2,12 +2,12 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from ragsmith.read.extractive import ReadingPassage
+from ragsmith.read.reading import ReadingPassage
 from ragsmith.read.training import ReadingExample
 from ragsmith.retrieve.has_answer import found_by, has_answer
 from ragsmith.retrieve.passage_text import passage_inputs
@@ -39,10 +39,7 @@ def reading_examples(
         ValueError: a question has no accepted answer.
     """
     text_of = dict(zip(passages["passage_id"], passage_inputs(passages), strict=True))
-    accepted = dict(zip(answers["query_id"], answers["answers"], strict=True))
-    if missing := sorted(set(queries["query_id"]) - set(accepted)):
-        raise ValueError(f"{len(missing)} questions have no accepted answer, such as {missing[0]}.")
-    right = qrels[qrels["grade"] > 0].groupby("query_id")["passage_id"].agg(frozenset)
+    accepted, right = accepted_answers(queries, answers), right_passages(qrels)
     found: dict[str, list[ReadingPassage]] = {}
     for row in run[run["rank"] <= k].sort_values(["query_id", "rank"]).itertuples(index=False):
         found.setdefault(row.query_id, []).append(
@@ -67,6 +64,23 @@ def reading_examples(
         )
         for query in queries.itertuples(index=False)
     ]
+
+
+def accepted_answers(queries: pd.DataFrame, answers: pd.DataFrame) -> dict[str, list[str]]:
+    """The accepted answers by query_id.
+
+    Raises:
+        ValueError: one of the queries has none.
+    """
+    accepted = dict(zip(answers["query_id"], answers["answers"], strict=True))
+    if missing := sorted(set(queries["query_id"]) - set(accepted)):
+        raise ValueError(f"{len(missing)} questions have no accepted answer, such as {missing[0]}.")
+    return accepted
+
+
+def right_passages(qrels: pd.DataFrame) -> "pd.Series[Any]":
+    """The ids of the right passages of each query that has any, as frozen sets by query_id."""
+    return qrels[qrels["grade"] > 0].groupby("query_id")["passage_id"].agg(frozenset)
 
 
 def with_right_passage(

@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,6 +13,7 @@ from ragsmith.compute.batching import length_batches, token_batches
 from ragsmith.compute.device import Machine, probe
 from ragsmith.compute.memory import activation_bytes, freed_memory_kept, give_back_freed
 from ragsmith.compute.progress import progress
+from ragsmith.read.reading import READER_FILE, Reading, ReadingPassage, ReadsPassages, Span
 from ragsmith.read.span_logits import packed_spans, padded_logits
 from ragsmith.retrieve.encoder import quiet_transformers
 from ragsmith.retrieve.models import ModelError, check_model_folder
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-READER_FILE = "reader.json"
 # Tokens in one forward pass. Padded ones are fewer: in short batches there is less padding.
 MICRO_TOKENS, PADDED_TOKENS = 4096, 1024
 ACTIVATION_BYTES = 3 * 2**29  # a backward pass that needs more keeps nothing, and computes each part again
@@ -51,54 +51,6 @@ class ReaderSettings:
 
 
 @dataclass(frozen=True)
-class ReadingPassage:
-    """A retrieved passage as the reader sees it: id, text and retrieval score."""
-
-    passage_id: str
-    text: str
-    score: float
-
-
-@dataclass(frozen=True)
-class Span:
-    """An answer.
-
-    Attributes:
-        text: exactly `passage.text[start:end]`, unless a reader wrote it that is not bound to the passage's words.
-        passage_id: the passage that it was read in, or that supports it best.
-        start, end: characters; both −1 where the passage does not hold the text.
-        score: its share among all spans, or the probability of writing it; 0 to 1.
-    """
-
-    text: str
-    passage_id: str
-    start: int
-    end: int
-    score: float
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What a reader makes of the passages of one question.
-
-    Attributes:
-        answer: the best span over all passages; None when there is none.
-        of_first: the best span over the first k passages alone, by k.
-        prior: what retrieval says about each passage, as shares: the softmax of its weighted score.
-        posterior: the share of each passage among the probability of all spans (REALM's p(z | x, y) over all y); 0
-            everywhere when there is no span. Of a reader that writes: p(z | x, y) of the answer.
-        posterior_of_first: that of the first k passages alone, by k, where it is not the first k of `posterior` over
-            their sum: another answer, another posterior.
-    """
-
-    answer: Span | None
-    of_first: dict[int, Span | None]
-    prior: tuple[float, ...]
-    posterior: tuple[float, ...]
-    posterior_of_first: dict[int, tuple[float, ...]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class EncodedPair:
     """Question and passage as one sequence, with where its tokens stand in the passage.
 
@@ -121,7 +73,7 @@ class Logits(NamedTuple):
     passages: Sequence[ReadingPassage]
 
 
-class ExtractiveReader:
+class ExtractiveReader(ReadsPassages):
     """A question-answering head over question and passage, read one passage at a time and compared across them.
 
     Start and end are normalised over all passages of a question (shared normalisation, Clark and Gardner, ACL 2018),
@@ -253,6 +205,15 @@ class ExtractiveReader:
         )
         return question[: max((end for _, end in tokens["offset_mapping"]), default=0)]
 
+    def shrink(self) -> bool:
+        """Keep nothing and read fewer tokens at once, for the same gradients; False when they are one passage's."""
+        if self.activation_bytes > 0:
+            self.activation_bytes = 0
+        elif self.micro_tokens <= self.settings.max_tokens:
+            return False
+        self.micro_tokens = max(self.settings.max_tokens, self.micro_tokens // 2)
+        return True
+
     def weights(self) -> Any:
         """The transformer's weights in the precision that is computed in; made once for many calls of `logits`."""
         return None if self.packed is None else self.packed.weights(self.machine)
@@ -308,16 +269,6 @@ class ExtractiveReader:
         if self.packed is not None:
             return self.packed.logits(token_ids, type_ids, self.machine, weights)
         return padded_logits(self.model, token_ids, type_ids, self.machine, int(self.tokenizer.pad_token_id or 0))
-
-    def answer(self, question: str, passages: Sequence[ReadingPassage]) -> Span | None:
-        """The best span over the passages; None when there is no passage."""
-        return self.answer_all([question], [passages])[0]
-
-    def answer_all(
-        self, questions: Sequence[str], passages: Sequence[Sequence[ReadingPassage]], label: str = ""
-    ) -> list[Span | None]:
-        """`answer` for each question with its own passages; `label` names the progress bar."""
-        return [reading.answer for reading in self.read_all(questions, passages, (), label)]
 
     def read_all(
         self,

@@ -2,6 +2,7 @@
 
 import json
 import re
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,8 +12,8 @@ from ragsmith.compute.device import Machine
 from ragsmith.compute.progress import progress
 from ragsmith.read.decoding import Decoding
 from ragsmith.read.evidence import Evidence
-from ragsmith.read.extractive import READER_FILE, Reading, ReadingPassage, Span
 from ragsmith.read.objectives import log_prior
+from ragsmith.read.reading import READER_FILE, Reading, ReadingPassage, ReadsPassages, Span
 from ragsmith.retrieve.models import ModelError
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def own_generation(config: Any) -> Any:
     return GenerationConfig(**{name: value for name, value in said.items() if value is not None})
 
 
-class GenerativeReader:
+class GenerativeReader(ReadsPassages):
     """What all generative readers share: targets, posteriors, reading many questions, saving.
 
     Args:
@@ -159,16 +160,6 @@ class GenerativeReader:
         (folder / READER_FILE).write_text(json.dumps(asdict(self.settings), indent=2), "utf-8")
 
     # --- reading ---
-
-    def answer(self, question: str, passages: Sequence[ReadingPassage]) -> Span | None:
-        """The answer to one question; None when there is no passage."""
-        return self.read_all([question], [passages])[0].answer
-
-    def answer_all(
-        self, questions: Sequence[str], passages: Sequence[Sequence[ReadingPassage]], label: str = ""
-    ) -> list[Span | None]:
-        """`answer` for each question with its own passages; `label` names the progress bar."""
-        return [reading.answer for reading in self.read_all(questions, passages, (), label)]
 
     def read_all(
         self,
@@ -229,13 +220,13 @@ class GenerativeReader:
             readings.append(Reading(span, {}, shares[0], shares[1]))
         return readings
 
+    @abstractmethod
     def stream(self, question: str, passages: Sequence[ReadingPassage]) -> Iterator[str]:
         """The answer's text piece by piece, as it is generated (greedy or sampled).
 
         Raises:
             ValueError: with several beams, or in `rag_sequence`: the answer is only known at the end.
         """
-        raise NotImplementedError
 
     def scores(self, passages: Sequence[Sequence[ReadingPassage]]) -> "tuple[torch.Tensor, torch.Tensor]":
         """Weighted retrieval scores, float32, and where there is a passage, bool; both (questions, most passages)."""
@@ -250,12 +241,13 @@ class GenerativeReader:
 
     # --- what kinds differ in ---
 
+    @abstractmethod
     def generate_ids(
         self, questions: Sequence[str], passages: Sequence[Sequence[ReadingPassage]], prior: "torch.Tensor"
     ) -> list[list[int]]:
         """Token ids of each answer, as `targets` gives them: without the start token, with the end mark if it came."""
-        raise NotImplementedError
 
+    @abstractmethod
     def evidence(
         self,
         questions: Sequence[str],
@@ -275,7 +267,6 @@ class GenerativeReader:
             likelihood: whether the likelihood after each single passage is wanted.
             smoothing: share of the label spread over the vocabulary.
         """
-        raise NotImplementedError
 
     def judged(
         self,
@@ -297,9 +288,9 @@ class GenerativeReader:
 
     # --- texts and tokens ---
 
+    @abstractmethod
     def frame_length(self) -> int:
         """Tokens of the template without question and passage."""
-        raise NotImplementedError
 
     def plain(self, text: str) -> str:
         """The text with its special tokens broken by a space: what a person or a document wrote marks nothing."""
@@ -310,8 +301,9 @@ class GenerativeReader:
         limit = self.settings.max_answer_tokens
         return [[*self._answer_ids(self.plain(answer))[: limit - 1], self.ends[0]] for answer in answers]
 
+    @abstractmethod
     def _answer_ids(self, answer: str) -> list[int]:
-        raise NotImplementedError
+        """Token ids of an answer, without marks of beginning and end."""
 
     def text(self, ids: Sequence[int]) -> str:
         """The answer that these ids spell."""
@@ -340,5 +332,5 @@ class GenerativeReader:
         """Compute fewer tokens at once, for the same gradients; False when that is one pair already."""
         if self.micro_tokens <= self.settings.max_tokens:
             return False
-        self.micro_tokens //= 2
+        self.micro_tokens = max(self.settings.max_tokens, self.micro_tokens // 2)
         return True

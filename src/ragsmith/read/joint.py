@@ -11,11 +11,13 @@ import numpy as np
 from ragsmith.learn.embedding import TrainingEncoder, set_dropout, shortened
 from ragsmith.learn.ranking import share_of_commonest
 from ragsmith.read.evidence import Evidence
-from ragsmith.read.extractive import ExtractiveReader, ReadingPassage
+from ragsmith.read.extractive import ExtractiveReader
 from ragsmith.read.generative import GenerativeReader
 from ragsmith.read.joint_settings import JointQuestion, JointSettings
 from ragsmith.read.live_index import LiveIndex, weights_of
 from ragsmith.read.objectives import Objective, contrastive, emdr2, log_prior, pdist
+from ragsmith.read.readers import Reader
+from ragsmith.read.reading import ReadingPassage
 from ragsmith.read.span_evidence import span_evidence
 from ragsmith.read.training import ReadingExample, exact_share
 from ragsmith.store import hash_json
@@ -49,7 +51,7 @@ class JointTask:
 
     def __init__(
         self,
-        reader: ExtractiveReader | GenerativeReader,
+        reader: Reader,
         index: LiveIndex,
         train: Sequence[JointQuestion],
         dev: Sequence[JointQuestion],
@@ -138,7 +140,8 @@ class JointTask:
     ) -> "tuple[torch.Tensor, dict[str, float]]":
         settings = self.settings
         rows = sorted({row for some in found for row in some})
-        scores, present, every = self._scores(chosen, found, rows, step)
+        tokens = self._token_ids(chosen, rows)
+        scores, present, every = self._scores(tokens, chosen, found, rows, step)
         prior = log_prior(scores, present)
         taught = settings.objective if settings.train_retriever and step >= settings.retriever_after else "none"
         evidence, readable = self._evidence(
@@ -163,7 +166,7 @@ class JointTask:
             apart = contrastive(every, right).sum() / judged.sum().clamp(min=1)
             means["contrastive_loss"] = settings.contrastive_weight * apart
         loss = scores.sum() * 0 + sum(means.values())
-        self._count(chosen, rows, found)
+        self._count(tokens, rows, found)
         widest = max(2, prior.shape[1])
         shares = prior.detach().exp()
         entropy = -(shares * prior.detach().clamp_min(-1e4)).sum(dim=1).mean() / math.log(widest)
@@ -197,8 +200,20 @@ class JointTask:
             return rows
         return [*rows[: self.settings.passages - 1], known[0]]
 
+    def _token_ids(self, chosen: Sequence[JointQuestion], rows: list[int]) -> tuple[list[list[int]], list[list[int]]]:
+        """Token ids of the questions and of the passages, as the retriever reads them in training."""
+        limits = self.settings.max_query_tokens, self.settings.max_passage_tokens
+        queries = self.encoder.token_ids([question.text for question in chosen], "query")
+        passages = self.encoder.token_ids([self.index.texts[row] for row in rows], "passage")
+        return [shortened(ids, limits[0]) for ids in queries], [shortened(ids, limits[1]) for ids in passages]
+
     def _scores(
-        self, chosen: Sequence[JointQuestion], found: list[list[int]], rows: list[int], step: int
+        self,
+        tokens: tuple[list[list[int]], list[list[int]]],
+        chosen: Sequence[JointQuestion],
+        found: list[list[int]],
+        rows: list[int],
+        step: int,
     ) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
         """Scores of questions and what was found for them, where there is a passage, and scores with all passages.
 
@@ -209,19 +224,15 @@ class JointTask:
 
         device = self.encoder.machine.device
         moving = self.settings.train_retriever and step >= self.settings.retriever_after
-        queries = [question.text for question in chosen]
-        passages = [self.index.texts[row] for row in rows]
-        self._tokens = [
-            [shortened(ids, self.settings.max_query_tokens) for ids in self.encoder.token_ids(queries, "query")],
-            [shortened(ids, self.settings.max_passage_tokens) for ids in self.encoder.token_ids(passages, "passage")],
-        ]
         if moving:
-            again = self.vectors.must_recompute([len(ids) for some in self._tokens for ids in some])
+            again = self.vectors.must_recompute([len(ids) for some in tokens for ids in some])
             weights = self.encoder.weights()
-            of_queries = self.vectors.embed(self._tokens[0], "query", again, weights)
-            of_passages = self.vectors.embed(self._tokens[1], "passage", again, weights)
+            of_queries = self.vectors.embed(tokens[0], "query", again, weights)
+            of_passages = self.vectors.embed(tokens[1], "passage", again, weights)
         else:
-            of_queries = torch.from_numpy(self.encoder.encode(queries, "query")).to(device)
+            of_queries = torch.from_numpy(self.encoder.encode([question.text for question in chosen], "query")).to(
+                device
+            )
             of_passages = torch.from_numpy(np.ascontiguousarray(self.index.vectors[rows])).to(device)
         every = of_queries @ of_passages.T / self.settings.temperature
         place = {row: number for number, row in enumerate(rows)}
@@ -266,7 +277,7 @@ class JointTask:
                 targets,
                 prior,
                 present,
-                likelihood=taught in {"emdr2", "pdist"} or taught == "marginal",
+                likelihood=taught != "none",
                 smoothing=self.settings.label_smoothing,
             )
         return evidence, torch.ones(len(prior), dtype=torch.bool, device=prior.device)
@@ -288,10 +299,10 @@ class JointTask:
             for question, some in zip(questions, found, strict=True)
         ]
 
-    def _count(self, chosen: Sequence[JointQuestion], rows: list[int], found: list[list[int]]) -> None:
+    def _count(self, tokens: tuple[list[list[int]], list[list[int]]], rows: list[int], found: list[list[int]]) -> None:
         """Tell the index's budget what the step computes: forward and backward, three times the products."""
-        lengths = dict(zip(rows, map(len, self._tokens[1]), strict=True))
-        questions = list(map(len, self._tokens[0]))
+        lengths = dict(zip(rows, map(len, tokens[1]), strict=True))
+        questions = list(map(len, tokens[0]))
         embedded = sum(questions) + sum(lengths.values())
         read = sum(questions[number] + lengths[row] for number, some in enumerate(found) for row in some)
         self.index.note_training(3.0 * (embedded * self._sizes[0] + read * self._sizes[1]))
@@ -339,7 +350,7 @@ class JointTask:
 
     def shrink(self) -> bool:
         """Need less memory for the same gradients; False when that cannot be."""
-        one, other = self.vectors.shrink(), shrink_reader(self.reader)
+        one, other = self.vectors.shrink(), self.reader.shrink()
         return one or other
 
     def state(self) -> dict[str, Any]:
@@ -358,12 +369,3 @@ def holds_answer(example: ReadingExample) -> bool:
         return any(passage.passage_id in example.right for passage in example.passages)
     texts = [passage.text.casefold() for passage in example.passages]
     return any(answer.casefold() in text for answer in example.answers for text in texts)
-
-
-def shrink_reader(reader: ExtractiveReader | GenerativeReader) -> bool:
-    """Let a reader compute fewer tokens at once; False when it cannot."""
-    longest = reader.settings.max_tokens
-    if reader.micro_tokens <= longest:
-        return False
-    reader.micro_tokens = max(longest, reader.micro_tokens // 2)
-    return True

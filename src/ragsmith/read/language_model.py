@@ -1,6 +1,6 @@
 """Language models as readers use them: loading, padding, probabilities of labels."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,19 +68,6 @@ def check_room(folder: Path, config: Any, max_tokens: int, max_answer_tokens: in
             raise ModelError(f"{folder} reads at most {places} tokens, and {name} is {tokens}: lower it.")
 
 
-def padded(rows: Sequence[Sequence[int]], pad: int, device: str) -> "tuple[torch.Tensor, torch.Tensor]":
-    """Rows of ids side by side: int64 and bool (True where an id stands), both (rows, longest)."""
-    import torch
-
-    longest = max(len(row) for row in rows)
-    ids = torch.full((len(rows), longest), pad, dtype=torch.long)
-    shown = torch.zeros((len(rows), longest), dtype=torch.bool)
-    for place, row in enumerate(rows):
-        ids[place, : len(row)] = torch.tensor(list(row), dtype=torch.long)
-        shown[place, : len(row)] = True
-    return ids.to(device), shown.to(device)
-
-
 def of_labels(
     logits: "torch.Tensor", labels: "torch.Tensor", uniform: bool, whole: bool
 ) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]":
@@ -108,3 +95,17 @@ def as_output(states: "torch.Tensor") -> Any:
     from transformers.modeling_outputs import BaseModelOutput
 
     return BaseModelOutput(last_hidden_state=states)
+
+
+def each_part(work: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """What `work` gives for each part of a batch; of several parts, none keeps what its backward pass needs.
+
+    They are computed again there, one at a time (as in `learn.embedding`): the gradient is the same, in the memory of
+    one part.
+    """
+    import torch
+    from torch.utils.checkpoint import checkpoint
+
+    if len(arguments) > 1 and torch.is_grad_enabled():
+        return [checkpoint(work, *some, use_reentrant=False) for some in arguments]
+    return [work(*some) for some in arguments]

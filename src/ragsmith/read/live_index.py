@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 PROBED_AMONG = 2  # the probe looks for the live top 10 among so many times ten passages
 SAMPLED = 512  # passages whose tokens are counted, to know what a refresh costs
 
+# Of a live index, what a checkpoint keeps.
+KEPT = ("version", "at_step", "put_off", "failed", "spent", "trained", "seconds", "overlap")
+
 
 @dataclass(frozen=True)
 class RefreshSettings:
@@ -86,7 +89,6 @@ class LiveIndex:
         self.row_of = {passage_id: row for row, passage_id in enumerate(self.passage_ids)}
         self.version = 0
         self.at_step = 0  # when the vectors in use were made
-        self.refreshes = 0
         self.put_off = 0  # refreshes that the budget did not allow
         self.spent = 0.0  # multiplications of refreshes and probes within the budget
         self.trained = 0.0  # of training
@@ -103,6 +105,11 @@ class LiveIndex:
     def vectors(self) -> np.ndarray:
         """float32, shape (passages, dimension): of the version in use."""
         return self.searcher.index.vectors
+
+    @property
+    def refreshes(self) -> int:
+        """How many there were: each made a version."""
+        return self.version
 
     def search(self, query_ids: Sequence[str], texts: Sequence[str], k: int, mode: Mode) -> pd.DataFrame:
         """As `Searcher.run`: the queries by the encoder as it is, the passages by the version in use."""
@@ -224,7 +231,7 @@ class LiveIndex:
 
         publish_directory(place, write)
         self.searcher.index = index
-        self.version, self.at_step, self.refreshes = version, step, self.refreshes + 1
+        self.version, self.at_step = version, step
         for old in self.folder.glob("[0-9]*"):
             if int(old.name) not in {*self.needed, version}:
                 shutil.rmtree(old)
@@ -248,18 +255,8 @@ class LiveIndex:
         """What a checkpoint keeps; the versions of the last two checkpoints stay on disk."""
         self.needed = (self.needed[-1], self.version)
         self.needed_coming = (self.needed_coming[-1], None if self.coming is None else self.coming.step)
-        return {
-            "version": self.version,
-            "at_step": self.at_step,
-            "refreshes": self.refreshes,
-            "put_off": self.put_off,
-            "failed": self.failed,
-            "spent": self.spent,
-            "trained": self.trained,
-            "seconds": self.seconds,
-            "overlap": self.overlap,
-            "coming": None if self.coming is None else self.coming.step,
-        }
+        coming = None if self.coming is None else self.coming.step
+        return {name: getattr(self, name) for name in KEPT} | {"coming": coming}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up the version that a checkpoint names.
@@ -270,7 +267,7 @@ class LiveIndex:
         if not state:
             shutil.rmtree(self.folder, ignore_errors=True)
             return
-        for name in ("version", "at_step", "refreshes", "put_off", "failed", "spent", "trained", "seconds", "overlap"):
+        for name in KEPT:
             setattr(self, name, state[name])
         self.needed = (self.version,)
         if self.version:

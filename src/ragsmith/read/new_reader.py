@@ -10,6 +10,7 @@ from ragsmith.read.causal import CausalReader
 from ragsmith.read.decoding import Decoding
 from ragsmith.read.extractive import ExtractiveReader, ReaderSettings
 from ragsmith.read.generative import GenerativeReader, GenerativeSettings
+from ragsmith.read.readers import Reader
 from ragsmith.read.scratch import reset_weights
 from ragsmith.read.seq2seq import Seq2SeqReader
 
@@ -28,7 +29,7 @@ def new_reader(
     lora: LoraSettings,
     machine: Machine,
     random_seed: int | None = None,
-) -> ExtractiveReader | GenerativeReader:
+) -> Reader:
     """The reader with the weights of `base`; a head that `base` lacks starts untrained.
 
     Args:
@@ -44,7 +45,7 @@ def new_reader(
         ModelError: the base is no model of that kind.
         ModuleNotFoundError: adapters are asked for, and peft is not installed.
     """
-    reader: ExtractiveReader | GenerativeReader
+    reader: Reader
     if kind == "extractive":
         settings = ReaderSettings(values["max_tokens"], values["max_answer_tokens"])
         reader = ExtractiveReader.load(base, settings, machine)

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from ragsmith.collect.questions import ANSWERS, DISTANT
+from ragsmith.read.examples import accepted_answers, right_passages
 from ragsmith.read.joint_settings import JointQuestion
 
 
@@ -18,10 +19,7 @@ def joint_questions(queries: pd.DataFrame, qrels: pd.DataFrame, answers: pd.Data
     Raises:
         ValueError: a question has no accepted answer.
     """
-    accepted = dict(zip(answers["query_id"], answers["answers"], strict=True))
-    if missing := sorted(set(queries["query_id"]) - set(accepted)):
-        raise ValueError(f"{len(missing)} questions have no accepted answer, such as {missing[0]}.")
-    right = qrels[qrels["grade"] > 0].groupby("query_id")["passage_id"].agg(frozenset)
+    accepted, right = accepted_answers(queries, answers), right_passages(qrels)
     return [
         JointQuestion(
             query_id,

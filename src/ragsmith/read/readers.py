@@ -1,14 +1,13 @@
 """All readers by one name: what they have in common, and which one a folder holds."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 from ragsmith.compute.device import Machine
 from ragsmith.read.causal import CausalReader
-from ragsmith.read.extractive import READER_FILE, ExtractiveReader, Reading, ReadingPassage, Span
-from ragsmith.read.generative import GENERATIVE_KINDS
+from ragsmith.read.extractive import ExtractiveReader
+from ragsmith.read.generative import GENERATIVE_KINDS, GenerativeReader
+from ragsmith.read.reading import READER_FILE
 from ragsmith.read.seq2seq import Seq2SeqReader
 from ragsmith.retrieve.models import ModelError
 
@@ -16,40 +15,8 @@ EXTRACTIVE = "extractive"
 READERS: tuple[str, ...] = (EXTRACTIVE, *GENERATIVE_KINDS)
 
 
-class WeighsPrior(Protocol):
-    """Settings of any reader."""
-
-    @property
-    def prior_weight(self) -> float:
-        """How much one unit of a passage's retrieval score counts beside what is read in it."""
-
-
-class Reader(Protocol):
-    """What evaluation and serving ask of a reader, whether it marks its answer or writes it."""
-
-    @property
-    def settings(self) -> WeighsPrior:
-        """What it reads and how it answers."""
-
-    def answer(self, question: str, passages: Sequence[ReadingPassage]) -> Span | None:
-        """The answer to one question; None when there is nothing to read."""
-
-    def answer_all(
-        self, questions: Sequence[str], passages: Sequence[Sequence[ReadingPassage]], label: str = ""
-    ) -> list[Span | None]:
-        """`answer` for each question with its own passages; `label` names the progress bar."""
-
-    def read_all(
-        self,
-        questions: Sequence[str],
-        passages: Sequence[Sequence[ReadingPassage]],
-        prefixes: Sequence[int] = (),
-        label: str = "",
-    ) -> list[Reading]:
-        """What each question's passages give, all of them and so many first ones of them (`prefixes`)."""
-
-    def save(self, folder: Path) -> None:
-        """Write what `load_reader` reads."""
+# Either marks its answer or writes it: what evaluation and serving ask of both is `ReadsPassages`, and `save`.
+Reader = ExtractiveReader | GenerativeReader
 
 
 def reader_kind(folder: Path) -> str:

@@ -4,14 +4,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ragsmith.compute.batching import length_batches
+from ragsmith.compute.batching import length_batches, padded
 from ragsmith.compute.device import Machine, probe
 from ragsmith.read.decoding import MarginalLogits, SharedGumbel, stream_first_row
 from ragsmith.read.evidence import Evidence
-from ragsmith.read.extractive import ReadingPassage
 from ragsmith.read.generative import PASSAGE, QUESTION, GenerativeReader, GenerativeSettings, load_settings
-from ragsmith.read.language_model import as_output, load_language_model, of_labels, padded
+from ragsmith.read.language_model import as_output, each_part, load_language_model, of_labels
 from ragsmith.read.objectives import log_prior, rag_sequence, rag_token
+from ragsmith.read.reading import ReadingPassage
 from ragsmith.retrieve.models import ModelError
 
 if TYPE_CHECKING:
@@ -180,20 +180,12 @@ class Seq2SeqReader(GenerativeReader):
             Shapes (questions, passages, tokens), the same, and (questions, passages, tokens, vocabulary).
         """
         import torch
-        from torch.utils.checkpoint import checkpoint
 
         rows = present.nonzero()  # (pairs, 2): question and passage of each pair, in their order
         batches = length_batches([len(pair) for pair in pairs], self.micro_tokens)
         order = torch.argsort(torch.tensor([place for batch in batches for place in batch], device=labels.device))
-        parts = []
-        for batch in batches:
-            arguments = ([pairs[place] for place in batch], labels[rows[batch, 0]], uniform, whole)
-            part = (
-                checkpoint(self._pair_part, *arguments, use_reentrant=False)
-                if len(batches) > 1 and torch.is_grad_enabled()
-                else self._pair_part(*arguments)
-            )
-            parts.append(part)
+        arguments = [([pairs[place] for place in batch], labels[rows[batch, 0]], uniform, whole) for batch in batches]
+        parts = each_part(self._pair_part, arguments)
         found = [torch.cat(some)[order] for some in zip(*parts, strict=True) if some[0] is not None]
         shown = present[:, :, None] & counted[:, None, :]
 
@@ -233,14 +225,14 @@ class Seq2SeqReader(GenerativeReader):
             float32 (questions, longest, hidden) and its mask, int64 (questions, longest).
         """
         import torch
-        from torch.utils.checkpoint import checkpoint
 
         batches = length_batches([len(pair) for pair in pairs], self.micro_tokens)
         states: list[Any] = [None] * len(pairs)
-        for batch in batches:
-            some = [pairs[place] for place in batch]
-            again = len(batches) > 1 and torch.is_grad_enabled()
-            found = checkpoint(self._states, some, use_reentrant=False) if again else self._states(some)
+        for batch, found in zip(
+            batches,
+            each_part(self._states, [([pairs[place] for place in batch],) for batch in batches]),
+            strict=True,
+        ):
             for row, place in enumerate(batch):
                 states[place] = found[row, : len(pairs[place])]
         joined, first = [], 0

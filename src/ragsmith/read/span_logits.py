@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ragsmith.compute.batching import padded
 from ragsmith.compute.device import Machine
 from ragsmith.retrieve.packed import Backbone, packed_backbone
 from ragsmith.retrieve.packed.layout import pack
@@ -91,18 +92,11 @@ def padded_logits(
     """
     import torch
 
-    shape = (len(token_ids), max(len(ids) for ids in token_ids))
-    ids, types = torch.full(shape, padding, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
-    attention = torch.zeros(shape, dtype=torch.long)
-    for row, sequence in enumerate(token_ids):
-        ids[row, : len(sequence)] = torch.tensor(sequence)
-        attention[row, : len(sequence)] = 1
-        if type_ids is not None:
-            types[row, : len(sequence)] = torch.tensor(type_ids[row])
-    features = {"input_ids": ids.to(machine.device), "attention_mask": attention.to(machine.device)}
+    ids, shown = padded(token_ids, padding, machine.device)
+    features = {"input_ids": ids, "attention_mask": shown.long()}
     if type_ids is not None:
-        features["token_type_ids"] = types.to(machine.device)
+        features["token_type_ids"] = padded(type_ids, 0, machine.device)[0]
     with machine.autocast():
         output = model(**features)
     both = torch.stack([output.start_logits.float(), output.end_logits.float()], dim=-1)
-    return both[attention.bool().to(machine.device)]
+    return both[shown]

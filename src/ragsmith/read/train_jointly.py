@@ -1,5 +1,6 @@
 """Training a reader and a retriever together: models, loop, fresh index, saved folders."""
 
+import hashlib
 import logging
 import shutil
 from collections.abc import Sequence
@@ -19,8 +20,10 @@ from ragsmith.read.joint_settings import JointQuestion, JointSettings
 from ragsmith.read.knowledge_base import KnowledgeBase
 from ragsmith.read.live_index import LiveIndex, RefreshSettings, passage_faults
 from ragsmith.read.new_reader import merged
+from ragsmith.read.readers import Reader
 from ragsmith.read.training import tune_prior
 from ragsmith.retrieve.encoder import Encoder
+from ragsmith.retrieve.identity import add_weights
 from ragsmith.retrieve.index import DenseIndex, index_model
 from ragsmith.retrieve.models import model_hash
 from ragsmith.store import hash_json
@@ -65,7 +68,7 @@ class JointRun:
 
 
 def train_jointly(
-    reader: ExtractiveReader | GenerativeReader,
+    reader: Reader,
     base: KnowledgeBase,
     train: Sequence[JointQuestion],
     dev: Sequence[JointQuestion],
@@ -129,7 +132,6 @@ def train_jointly(
         reader.model = merged(reader.model)
         reader.targets([""])  # as above: the last call is the same, whether it was killed before or not
     reader.save(folders["reader"])
-    state = live.state()
     report = {
         "scores": fitted.state.scores,
         "best_step": fitted.state.best_step,
@@ -141,7 +143,7 @@ def train_jointly(
         "gate": gate,
         "prior": prior,
         "prior_weight": reader.settings.prior_weight,
-        "index": {name: state[name] for name in ("version", "refreshes", "put_off", "failed", "seconds")},
+        "index": {name: getattr(live, name) for name in ("version", "refreshes", "put_off", "failed", "seconds")},
         "parameters": sum(parameter.numel() for parameter in task.module.parameters()),
     }
     logger.info("rag: dev %s %.4f at step %d", task.metric, fitted.state.best_score, fitted.state.best_step)
@@ -218,7 +220,7 @@ def check_questions(train: Sequence[JointQuestion], dev: Sequence[JointQuestion]
 
 
 def instructive(
-    reader: ExtractiveReader | GenerativeReader,
+    reader: Reader,
     train: Sequence[JointQuestion],
     index: LiveIndex,
     settings: JointSettings,
@@ -264,14 +266,10 @@ def without_span(questions: Sequence[JointQuestion], index: LiveIndex) -> list[J
     ]
 
 
-def state_hash(reader: ExtractiveReader | GenerativeReader) -> str:
+def state_hash(reader: Reader) -> str:
     """Hash of a reader's weights and settings."""
-    import hashlib
-
     total = hashlib.sha256(repr(sorted(asdict(reader.settings).items())).encode())
-    for name, tensor in sorted(weights(reader.model).items()):
-        total.update(f"{name}{tuple(tensor.shape)}".encode())
-        total.update(tensor.numpy().tobytes())
+    add_weights(total, reader.model)
     return total.hexdigest()
 
 

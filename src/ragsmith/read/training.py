@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ragsmith.learn.loop import PlainTask
-from ragsmith.read.extractive import EncodedPair, ExtractiveReader, ReadingPassage, Span
+from ragsmith.read.extractive import EncodedPair, ExtractiveReader
+from ragsmith.read.reading import ReadingPassage, Span
 from ragsmith.store import hash_json
 
 if TYPE_CHECKING:
@@ -123,12 +124,7 @@ class ReaderTask(PlainTask):
 
     def shrink(self) -> bool:
         """Keep nothing and read fewer tokens at once, for the same gradients; False when they are one passage's."""
-        if self.reader.activation_bytes > 0:
-            self.reader.activation_bytes = 0
-        elif self.reader.micro_tokens <= self.reader.settings.max_tokens:
-            return False
-        self.reader.micro_tokens = max(self.reader.settings.max_tokens, self.reader.micro_tokens // 2)
-        return True
+        return self.reader.shrink()
 
 
 def right_tokens(

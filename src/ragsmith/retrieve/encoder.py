@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ragsmith.compute.batching import length_batches, token_batches
+from ragsmith.compute.batching import length_batches, padded, token_batches
 from ragsmith.compute.device import Machine, probe
 from ragsmith.compute.memory import freed_memory_kept, give_back_freed
 from ragsmith.compute.progress import progress
@@ -189,15 +189,8 @@ class Encoder:
 
     def _padded(self, token_ids: Sequence[Sequence[int]]) -> dict[str, Any]:
         """What the transformer gives to the pooling, computed by sentence-transformers."""
-        import torch
-
-        longest = max(len(ids) for ids in token_ids)
-        ids = torch.full((len(token_ids), longest), self.model.tokenizer.pad_token_id, dtype=torch.long)
-        mask = torch.zeros((len(token_ids), longest), dtype=torch.long)
-        for row, sequence in enumerate(token_ids):
-            ids[row, : len(sequence)] = torch.tensor(sequence)
-            mask[row, : len(sequence)] = 1
-        features = {"input_ids": ids.to(self.machine.device), "attention_mask": mask.to(self.machine.device)}
+        ids, shown = padded(token_ids, self.model.tokenizer.pad_token_id, self.machine.device)
+        features = {"input_ids": ids, "attention_mask": shown.long()}
         with self.machine.autocast():
             features = self.model[0](features)
         return {**features, "token_embeddings": features["token_embeddings"].float()}

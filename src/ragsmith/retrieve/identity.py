@@ -5,6 +5,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
     from sentence_transformers import SentenceTransformer
 
 
@@ -13,8 +14,6 @@ def model_identity(model: "SentenceTransformer") -> str:
 
     It is read from memory and not from a folder: a model in training changes and its folder does not.
     """
-    import torch
-
     total = hashlib.sha256()
     for module in model:
         settings_of: Any = getattr(module, "get_config_dict", dict)
@@ -28,12 +27,19 @@ def model_identity(model: "SentenceTransformer") -> str:
         if hasattr(layer, "base_layer"):  # peft's wrapper: switched off, its weights are still in the state
             state = (layer.disable_adapters, layer.merged, list(layer.active_adapters))
             total.update(f"{name}{state}\n".encode())
-    for name, tensor in model.state_dict().items():
+    add_weights(total, model)
+    total.update(tokenizer_text(model.tokenizer).encode())
+    return total.hexdigest()
+
+
+def add_weights(total: "hashlib._Hash", module: "torch.nn.Module") -> None:
+    """Add the weights of a module to a hash: names, types, shapes and values."""
+    import torch
+
+    for name, tensor in module.state_dict().items():
         values = tensor.detach().cpu().contiguous()
         total.update(f"{name}{values.dtype}{tuple(values.shape)}\n".encode())
         total.update(values.reshape(-1).view(torch.uint8).numpy().data)
-    total.update(tokenizer_text(model.tokenizer).encode())
-    return total.hexdigest()
 
 
 def tokenizer_text(tokenizer: Any) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from ragsmith.compute.device import Machine, probe
-from ragsmith.read.extractive import ReadingPassage
 from ragsmith.read.readers import Reader, load_reader
+from ragsmith.read.reading import ReadingPassage
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.index import DenseIndex
 from ragsmith.retrieve.passage_text import passage_inputs

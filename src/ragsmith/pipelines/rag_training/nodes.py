@@ -55,7 +55,6 @@ def train(
         )
         return model, retriever, index, report, log
     from ragsmith.learn.loop import LoopSettings
-    from ragsmith.learn.lora import LoraSettings
     from ragsmith.read.joint_settings import JointSettings
     from ragsmith.read.knowledge_base import KnowledgeBase
     from ragsmith.read.live_index import RefreshSettings
@@ -66,12 +65,11 @@ def train(
 
     machine = compute.machine()
     values = params.model_dump()
-    targets = params.lora.targets
     reader = new_reader(
         base_reader,
         params.reader,
         values,
-        LoraSettings(params.lora.rank, params.lora.alpha, targets if isinstance(targets, str) else tuple(targets)),
+        params.lora.settings(),
         machine,
         params.seed if params.random_weights else None,
     )

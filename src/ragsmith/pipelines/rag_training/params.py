@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ragsmith.pipelines.params import Params
+from ragsmith.pipelines.params import LoraParams, Params
 
 # What others call the modes: RAG_from_scratch in its README and in its code, rag-end2end-retriever in its option.
 MODE_ALIASES = {
@@ -32,14 +32,6 @@ class RefreshParams(Params):
     budget: float = Field(0.1, ge=0, description="largest share of the computation that refreshes may have")
     background: bool = Field(False, description="in a process of its own, while training goes on")
     lag: int = Field(20, ge=1, description="steps after which a refresh in the background is taken up")
-
-
-class ReaderLoraParams(Params):
-    """Low-rank adapters on a generative reader; see `LoraSettings` in `ragsmith.learn`."""
-
-    rank: int = Field(0, ge=0, description="0 trains all weights")
-    alpha: int = Field(32, ge=1, description="the adapters count alpha / rank")
-    targets: str | list[str] = Field("all-linear", description="layers that get one")
 
 
 class RagTrainingParams(Params):
@@ -73,7 +65,7 @@ class RagTrainingParams(Params):
     retriever_after: int = Field(0, ge=0, description="steps before the retriever moves")
     random_weights: bool = Field(False, description="from_scratch: begin with untrained weights of the same shape")
     refresh: RefreshParams = Field(default_factory=RefreshParams)
-    lora: ReaderLoraParams = Field(default_factory=ReaderLoraParams)
+    lora: LoraParams = Field(default_factory=LoraParams)
     template: str | None = Field(
         None, description="question and passage as one text, with {question} and {passage}; null: one for the reader"
     )

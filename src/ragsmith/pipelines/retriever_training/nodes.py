@@ -41,7 +41,6 @@ def train(
     from ragsmith.learn.dev_pool import dev_set
     from ragsmith.learn.launch import train_on_ranks
     from ragsmith.learn.loop import LoopSettings
-    from ragsmith.learn.lora import LoraSettings
     from ragsmith.learn.mine_again import FreshNegatives
     from ragsmith.learn.train_retriever import RetrieverData, RetrieverSettings, train_retriever
     from ragsmith.retrieve.candidate_pool import training_pool
@@ -59,16 +58,13 @@ def train(
     dev = dev_set(questions, vectors, qrels, passages, DenseIndex.load(base_index), params.dev_pool, params.seed)
     values = params.model_dump()
     contrastive = {name: values[name] for name in ContrastiveSettings.__dataclass_fields__}
-    targets = params.lora.targets
     settings = RetrieverSettings(
         batch_size=params.batch_size,
         negatives=params.negatives,
         cut_probability=params.cut_probability,
         contrastive=ContrastiveSettings(**{**contrastive, "matryoshka": tuple(params.matryoshka)}),
         loop=LoopSettings(**{name: values[name] for name in LoopSettings.__dataclass_fields__}),
-        lora=LoraSettings(
-            params.lora.rank, params.lora.alpha, targets if isinstance(targets, str) else tuple(targets)
-        ),
+        lora=params.lora.settings(),
         compare_alone=params.compare_alone,
     )
     stages, wanted = plan(queries, params)

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from ragsmith.pipelines.params import Params
+from ragsmith.pipelines.params import LoraParams, Params
 from ragsmith.pipelines.retriever_training.aliases import translated
 
 
@@ -15,14 +15,6 @@ class StageParams(Params):
     remine: bool = Field(False, description="look for negatives again with the model as it is when the stage begins")
     epochs: int | None = Field(None, ge=1, description="null: as for all")
     learning_rate: float | None = Field(None, gt=0, le=1, description="null: as for all")
-
-
-class LoraParams(Params):
-    """Low-rank adapters (Hu et al. 2021)."""
-
-    rank: int = Field(0, ge=0, description="0 trains all weights, and no adapter")
-    alpha: int = Field(32, ge=1, description="the adapters count alpha / rank")
-    targets: str | list[str] = Field("all-linear", description="names of the layers that get one")
 
 
 class RetrieverTrainingParams(Params):
