@@ -89,6 +89,17 @@ def test_scores_below_zero_are_ranked_too() -> None:
     assert (np.diff(scores, axis=1) <= 0).all() and scores.min() < 0
 
 
+@pytest.mark.parametrize("machine", MACHINES, ids=str)
+@pytest.mark.parametrize("k", [3, 700, 2500])
+def test_the_nearest_may_all_lie_on_the_other_side(machine: Machine, k: int) -> None:
+    vectors, queries = scattered(2999, 5), scattered(70, 6)
+    vectors[:, 0], queries[:, 0] = 1 + np.abs(vectors[:, 0]), -9
+    vectors, queries = unit(vectors), unit(queries)
+    scores, rows = top_k(queries, vectors, k, machine)
+    assert scores[:, -1].max() < 0
+    assert_as_faiss(queries, vectors, scores, rows)
+
+
 def test_vectors_of_another_model_are_refused() -> None:
     with pytest.raises(ValueError, match="have 3 dimensions and the index 48"):
         top_k(scattered(2, 1, 3), scattered(5, 1), 2, MACHINES[0])

@@ -194,17 +194,19 @@ def gather_candidates(
 ) -> "tuple[torch.Tensor, torch.Tensor] | None":
     """All that may be among the k nearest: query numbers and positions, in the order of the queries.
 
-    The k-th largest of the groups' maxima is at most the k-th largest score. What is further below it than twice the
-    error cannot be among the k nearest. Groups are looked at one by one only when their maximum reaches that floor.
+    The k-th largest maximum of groups of passages is at most the k-th largest score. What is further below it than
+    twice the error cannot be among the k nearest.
 
     Returns:
         None where near-ties let so many through that sorting everything costs less.
     """
     import torch
 
-    device, limit = rough.device, MOST_CANDIDATES * max(k, GROUP) * len(rough)
-    room = torch.empty(len(rough) * min(PASSAGE_BLOCK, passages.count), dtype=rough.dtype, device=device)
-    best = torch.full((len(rough), k), -torch.inf, device=device)
+    limit = MOST_CANDIDATES * max(k, GROUP) * len(rough)
+    room = torch.empty(len(rough) * min(PASSAGE_BLOCK, passages.count), dtype=rough.dtype, device=rough.device)
+    mask = np.zeros(room.numel() + -room.numel() % 8, dtype=bool) if rough.device.type == "cpu" else None
+    # Scores are compared by their bits, as whole numbers: several times as fast as bfloat16.
+    best = as_bits(torch.full((len(rough), k), -0.0, dtype=rough.dtype, device=rough.device))
     found: list[tuple[torch.Tensor, torch.Tensor]] = []
     for begin in range(0, passages.count, PASSAGE_BLOCK):
         block = passages.block(begin).to(passages.type)
@@ -212,36 +214,28 @@ def gather_candidates(
         while begin == 0 and together > 1 and size < FIRST_GROUPS * k * together:
             together //= 2
         # Written into the same memory each time: fresh pages cost half as much as the products.
-        scores = torch.mm(rough, block.T, out=room[: len(rough) * size].view(len(rough), size))
-        if size % together:
-            scores = torch.nn.functional.pad(scores, (0, -size % together), value=-torch.inf)
-        groups = scores.view(len(rough), together, -1)
-        highest = groups.amax(dim=1)
-        best = k_largest(torch.cat([best, highest.float()], dim=1), k)
-        floor = lowest_of_interest(best[:, 0], error, passages.type)
-        places = true_places(highest >= floor[:, None])
-        query, group = places // highest.shape[1], places % highest.shape[1]
-        if len(query) * together > 4 * limit:
-            return None
-        members = groups[query, :, group]
-        places = true_places(members >= floor[query, None])
-        one, member = places // together, places % together
-        column, query, score = member * groups.shape[2] + group[one], query[one], members.view(-1)[places]
-        if size % together:
-            real = column < size
-            query, column, score = query[real], column[real], score[real]
-        # Both in one number: it is sorted in one go, and takes half the memory.
-        found.append(((query << 32) | (column + begin), score))
-        limit -= len(query)
+        scores = as_bits(torch.mm(rough, block.T, out=room[: len(rough) * size].view(len(rough), size)))
+        best = k_largest(torch.cat([best, *group_maxima(scores, together)], dim=1), k)
+        floor = lowest_of_interest(best[:, 0].contiguous().view(rough.dtype).float(), error, rough.dtype)
+        places = reaching(scores, floor[:, None], mask)
+        limit -= len(places)
         if limit < 0:
             return None
+        # Both in one number: it is sorted in one go, and takes half the memory.
+        found.append((((places // size) << 32) | (places % size + begin), scores.view(-1)[places]))
     pairs, score = (torch.cat(parts) for parts in zip(*found, strict=True))
     pairs = ascending(pairs[score >= floor[pairs >> 32]])
     return pairs >> 32, pairs & 0xFFFFFFFF
 
 
+def group_maxima(values: "torch.Tensor", together: int) -> "list[torch.Tensor]":
+    """The largest of each group of so many columns, and the columns that are left over."""
+    grouped = values.shape[1] // together * together
+    return [values[:, :grouped].view(len(values), together, -1).amax(dim=1), values[:, grouped:]]
+
+
 def lowest_of_interest(kth: "torch.Tensor", error: "torch.Tensor", kind: "torch.dtype") -> "torch.Tensor":
-    """The first-pass score, in its precision, below which nothing can be among the k nearest.
+    """The bits of the first-pass score below which nothing can be among the k nearest.
 
     Args:
         kth: the k-th largest of those found so far, float32, shape (queries,).
@@ -254,16 +248,36 @@ def lowest_of_interest(kth: "torch.Tensor", error: "torch.Tensor", kind: "torch.
     if kind is torch.bfloat16:
         # What was a little below the k-th may have been rounded down, and that one up, and now the floor up.
         floor = floor - 3 * BFLOAT_ROUNDING * floor.abs().maximum(kth.abs())
-    return floor.to(kind)
+    # Bits of numbers below zero have the opposite order (minus zero's are the least): where these count, nothing is
+    # left out. Their maximum is one of them all the same, so that the k-th of the maxima is never too high.
+    return as_bits(torch.where(floor > 0, floor, -0.0).to(kind))
 
 
-def true_places(mask: "torch.Tensor") -> "torch.Tensor":
-    """Where the mask, laid out as one row, is true: int64."""
+def as_bits(values: "torch.Tensor") -> "torch.Tensor":
+    """The same memory as whole numbers, which have the order of the numbers where these are not negative."""
     import torch
 
-    if mask.device.type == "cpu":  # numpy finds them six times as fast as torch
-        return torch.from_numpy(np.flatnonzero(mask.numpy()))
-    return mask.flatten().nonzero()[:, 0]
+    return values.view(torch.int16 if values.dtype is torch.bfloat16 else torch.int32)
+
+
+def reaching(values: "torch.Tensor", floor: "torch.Tensor", mask: np.ndarray | None) -> "torch.Tensor":
+    """Where values, laid out as one row, are at least the floor that stands beside them: int64.
+
+    Args:
+        values, floor: of shapes that broadcast together.
+        mask: memory to work in on the processor: bytes, as many as values or more, a multiple of eight.
+    """
+    import torch
+
+    if mask is None:
+        return (values >= floor).flatten().nonzero()[:, 0]
+    # numpy compares four times as fast as torch. Few are found, and most eights have none.
+    size = values.numel()
+    np.greater_equal(values.numpy(), floor.numpy(), out=mask[:size].reshape(values.shape))
+    mask[size : size + -size % 8] = False
+    eights = np.flatnonzero(mask[: size + -size % 8].view(np.uint64) != 0)
+    places = np.flatnonzero(mask.reshape(-1, 8)[eights])
+    return torch.from_numpy(eights[places >> 3] * 8 + (places & 7))
 
 
 def ascending(values: "torch.Tensor") -> "torch.Tensor":
