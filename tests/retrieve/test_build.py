@@ -7,7 +7,7 @@ import pandas as pd
 from ragsmith.compute.device import Machine
 from ragsmith.retrieve.build import build_index
 from ragsmith.retrieve.encoder import Encoder
-from ragsmith.retrieve.index import DenseIndex
+from ragsmith.retrieve.index import DenseIndex, IndexSettings
 from ragsmith.retrieve.models import model_hash
 
 PASSAGES = pd.DataFrame(
@@ -27,3 +27,14 @@ def test_an_index_holds_each_passage_with_its_title_and_names_its_model(
     expected = tiny_encoder.encode([PASSAGES["text"][0], "Guide > B\nShort."], "passage")
     np.testing.assert_allclose(index.vectors, expected, atol=1e-5)
     assert json.loads((folder / "index.json").read_text("utf-8"))["model"] == model_hash(str(tiny_model))
+
+
+def test_the_kind_is_chosen_by_the_number_of_passages(tiny_model: Path, tmp_path: Path) -> None:
+    machine, kinds = Machine("cpu", "fp32"), []
+    for flat_up_to in (2, 1):
+        settings = IndexSettings(flat_up_to=flat_up_to)
+        folder = build_index(tiny_model, PASSAGES, machine, 512, tmp_path, "index", settings)
+        kinds.append(DenseIndex.load(folder).kind)
+    assert kinds == ["flat", "hnsw"]
+    assert (folder / "hnsw_neighbors.npy").is_file()
+    assert DenseIndex.load(folder).run(["q"], DenseIndex.load(folder).vectors[1:], 2)["passage_id"][0] == "p2"

@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ragsmith.retrieve.index import RUN_COLUMNS, DenseIndex
+from ragsmith.retrieve.hnsw import HnswSettings
+from ragsmith.retrieve.index import RUN_COLUMNS, DenseIndex, IndexSettings, saved_settings
 
 
 def unit(rows: int, dimension: int = 8, seed: int = 0) -> np.ndarray:
@@ -12,9 +13,11 @@ def unit(rows: int, dimension: int = 8, seed: int = 0) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-@pytest.fixture
-def index() -> DenseIndex:
-    return DenseIndex([f"p{number}" for number in range(20)], unit(20))
+@pytest.fixture(params=["flat", "hnsw"])
+def index(request: pytest.FixtureRequest) -> DenseIndex:
+    # Fewer candidates than passages: else every search would be exact.
+    hnsw = HnswSettings(M=8, efConstruction=16, efSearch=16) if request.param == "hnsw" else None
+    return DenseIndex([f"p{number}" for number in range(20)], unit(20), hnsw)
 
 
 def test_search_finds_what_a_full_sort_finds(index: DenseIndex) -> None:
@@ -53,6 +56,8 @@ def test_what_is_saved_is_what_is_loaded(index: DenseIndex, tmp_path: Path) -> N
     assert again.passage_ids == index.passage_ids
     assert np.array_equal(again.vectors, index.vectors)
     assert json.loads((tmp_path / "index.json").read_text("utf-8"))["model"] == "abc"
+    assert again.kind == index.kind and again.hnsw == index.hnsw
+    assert np.array_equal(again.search(unit(5, seed=1), 7)[1], index.search(unit(5, seed=1), 7)[1])
 
 
 def test_an_index_whose_parts_do_not_fit_is_refused(index: DenseIndex, tmp_path: Path) -> None:
@@ -65,7 +70,7 @@ def test_an_index_whose_parts_do_not_fit_is_refused(index: DenseIndex, tmp_path:
 def test_a_pickled_array_is_refused(index: DenseIndex, tmp_path: Path) -> None:
     index.save(tmp_path, "abc")
     np.save(tmp_path / "vectors.npy", np.asarray([{"code": "runs"}], dtype=object), allow_pickle=True)
-    with pytest.raises(ValueError, match="allow_pickle=False"):
+    with pytest.raises(ValueError, match=r"allow_pickle=False|Python objects in dtype"):
         DenseIndex.load(tmp_path)
 
 
@@ -73,5 +78,59 @@ def test_a_truncated_array_is_refused(index: DenseIndex, tmp_path: Path) -> None
     index.save(tmp_path, "abc")
     whole = (tmp_path / "vectors.npy").read_bytes()
     (tmp_path / "vectors.npy").write_bytes(whole[:-4])
-    with pytest.raises(ValueError, match="not fully written"):
+    with pytest.raises(ValueError, match=r"not fully written|mmap length is greater than file size"):
         DenseIndex.load(tmp_path)
+
+
+def test_loaded_vectors_can_be_written_to_and_their_file_stays_as_it_is(index: DenseIndex, tmp_path: Path) -> None:
+    index.save(tmp_path, "abc")
+    again = DenseIndex.load(tmp_path)
+    assert type(again.vectors) is np.ndarray and again.vectors.flags.writeable
+    again.vectors[0] = 0
+    assert np.array_equal(np.load(tmp_path / "vectors.npy"), index.vectors)
+
+
+def test_other_vectors_are_searched_by_the_same_kind(index: DenseIndex, tmp_path: Path) -> None:
+    index.save(tmp_path, "abc")
+    other = DenseIndex.load(tmp_path).with_vectors(unit(20, seed=5))
+    assert (other.passage_ids, other.hnsw) == (index.passage_ids, index.hnsw)
+    assert other.run(["a"], unit(20, seed=5)[[4]], 1)["passage_id"].tolist() == ["p4"]
+
+
+def test_kind_is_chosen_by_size_unless_it_is_named() -> None:
+    graph = HnswSettings(M=16)
+    auto = IndexSettings("auto", flat_up_to=5, hnsw=graph)
+    assert [auto.chosen(passages) for passages in (1, 5, 6)] == [None, None, graph]
+    assert IndexSettings().chosen(1_000_000) is None and IndexSettings().chosen(1_000_001) == HnswSettings()
+    assert IndexSettings("hnsw", hnsw=graph).chosen(1) is graph and IndexSettings("flat").chosen(10**9) is None
+
+
+def test_saved_kind_serves_to_build_another(index: DenseIndex, tmp_path: Path) -> None:
+    index.save(tmp_path, "abc")
+    assert saved_settings(tmp_path).chosen(3) == index.hnsw
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"kind": "ivf"}, r"index\.json: unknown kind 'ivf'\. There are: flat, hnsw"),
+        ({"kind": "hnsw"}, r"its `hnsw` cannot be used \('hnsw'\)"),
+        ({"kind": "hnsw", "hnsw": {"M": 10**9}}, "M is 1000000000: it must be from 2 to 256"),
+        ({"kind": "hnsw", "hnsw": {"nprobe": 3}}, "cannot be used .*nprobe"),
+        ({"kind": "hnsw", "hnsw": 7}, "cannot be used"),
+    ],
+)
+def test_kind_that_cannot_be_is_refused(tmp_path: Path, values: dict[str, object], message: str) -> None:
+    DenseIndex(["p1"], unit(1)).save(tmp_path, "abc")
+    meta = json.loads((tmp_path / "index.json").read_text())
+    (tmp_path / "index.json").write_text(json.dumps(meta | values))
+    with pytest.raises(ValueError, match=message):
+        DenseIndex.load(tmp_path)
+
+
+def test_index_from_before_there_were_kinds_is_flat(tmp_path: Path) -> None:
+    DenseIndex(["p1"], unit(1)).save(tmp_path, "abc")
+    meta = json.loads((tmp_path / "index.json").read_text())
+    del meta["kind"]
+    (tmp_path / "index.json").write_text(json.dumps(meta))
+    assert DenseIndex.load(tmp_path).kind == "flat"

@@ -4,6 +4,7 @@ import pytest
 
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.fusion import reciprocal_rank_fusion
+from ragsmith.retrieve.hnsw import HnswSettings
 from ragsmith.retrieve.index import DenseIndex
 from ragsmith.retrieve.passage_text import passage_inputs
 from ragsmith.retrieve.search import MODES, Searcher
@@ -71,3 +72,20 @@ def test_an_index_of_other_passages_is_an_error(tiny_encoder: Encoder) -> None:
     index = DenseIndex(["p1", "p9"], np.zeros((2, 64), dtype=np.float32))
     with pytest.raises(ValueError, match="does not hold the same passages"):
         Searcher(tiny_encoder, index, PASSAGES)
+
+
+def test_hybrid_search_over_a_graph_is_the_fusion_with_what_the_graph_finds(tiny_encoder: Encoder) -> None:
+    words = [f"word{number}" for number in range(40)]
+    texts = [f"{words[number % 40]} {words[number * 7 % 39]} {words[number // 40]}" for number in range(400)]
+    ids = [f"p{number}" for number in range(400)]
+    passages = pd.DataFrame({"passage_id": ids, "title": "", "text": texts})
+    vectors = tiny_encoder.encode(passage_inputs(passages), "passage")
+    graph = Searcher(tiny_encoder, DenseIndex(ids, vectors, HnswSettings()), passages, depth=20)
+    asked = (["q1", "q2"], ["word3 word21", "word5 word35 word0"])
+    both = [graph.run(*asked, k=20, mode=mode).drop(columns="cosine") for mode in ("bm25", "dense")]
+    hybrid = graph.run(*asked, k=10, mode="hybrid")
+    pd.testing.assert_frame_equal(hybrid.drop(columns="cosine"), reciprocal_rank_fusion(both, depth=10))
+    exact = Searcher(tiny_encoder, DenseIndex(ids, vectors), passages, depth=20)
+    for query_id, found in exact.run(*asked, k=10, mode="dense").groupby("query_id")["passage_id"]:
+        walked = both[1].loc[both[1]["query_id"] == query_id, "passage_id"]
+        assert len(set(found) & set(walked)) >= 9

@@ -7,13 +7,19 @@ import pandas as pd
 
 from ragsmith.compute.device import Machine
 from ragsmith.retrieve.encoder import Encoder
-from ragsmith.retrieve.index import DenseIndex
+from ragsmith.retrieve.index import DenseIndex, IndexSettings
 from ragsmith.retrieve.models import model_hash
 from ragsmith.retrieve.passage_text import passage_inputs
 
 
 def build_index(
-    model: Path, passages: pd.DataFrame, machine: Machine, batch_tokens: int, work: Path, label: str
+    model: Path,
+    passages: pd.DataFrame,
+    machine: Machine,
+    batch_tokens: int,
+    work: Path,
+    label: str,
+    settings: IndexSettings | None = None,
 ) -> Path:
     """Encode all passages and write the index.
 
@@ -24,6 +30,7 @@ def build_index(
         batch_tokens: tokens encoded at once.
         work: a folder for this step alone; the vectors in it are kept, and only what changed is encoded again.
         label: for progress.
+        settings: which kind; None is `IndexSettings` as it comes.
     Returns:
         The finished folder below `work`.
     """
@@ -32,5 +39,6 @@ def build_index(
     folder = work / "index"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    DenseIndex(passages["passage_id"].tolist(), vectors).save(folder, model_hash(str(model)))
+    hnsw = (settings or IndexSettings()).chosen(len(passages))
+    DenseIndex(passages["passage_id"].tolist(), vectors, hnsw).save(folder, model_hash(str(model)))
     return folder

@@ -1,27 +1,74 @@
 """The dense index: unit vectors and ids in a folder that any machine can rebuild its index from."""
 
 import json
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
+from ragsmith.retrieve.exact import nearest
+from ragsmith.retrieve.hnsw import Hnsw, HnswSettings
+from ragsmith.retrieve.hnsw_graph import GraphFault, HnswGraph
+
+logger = logging.getLogger(__name__)
+
 RUN_COLUMNS = ["query_id", "passage_id", "score", "rank"]
+KINDS = ("flat", "hnsw")
+
+
+@dataclass(frozen=True)
+class IndexSettings:
+    """Which kind of index is built.
+
+    Attributes:
+        kind: `flat` compares each query with every passage; `hnsw` follows a graph; `auto` chooses by size.
+        flat_up_to: passages up to which `auto` is flat.
+        hnsw: see `HnswSettings`.
+    """
+
+    kind: Literal["auto", "flat", "hnsw"] = "auto"
+    flat_up_to: int = 1_000_000
+    hnsw: HnswSettings = field(default_factory=HnswSettings)
+
+    def chosen(self, passages: int) -> HnswSettings | None:
+        """The graph's settings if so many passages are to have one; None for a flat index."""
+        flat = passages <= self.flat_up_to if self.kind == "auto" else self.kind == "flat"
+        return None if flat else self.hnsw
 
 
 @dataclass(frozen=True)
 class DenseIndex:
-    """Exact inner-product search over unit vectors.
+    """Inner-product search over unit vectors: exact, or by an HNSW graph.
 
     Attributes:
         passage_ids: one per row of `vectors`.
         vectors: float32, shape (passages, dimension).
+        hnsw: of the graph; None searches exactly.
+        saved: the folder that it was loaded from, where a graph may lie.
     """
 
     passage_ids: list[str]
     vectors: np.ndarray
+    hnsw: HnswSettings | None = None
+    saved: Path | None = field(default=None, repr=False)
+
+    @property
+    def kind(self) -> str:
+        """`flat` or `hnsw`."""
+        return "flat" if self.hnsw is None else "hnsw"
+
+    def with_vectors(self, vectors: np.ndarray) -> "DenseIndex":
+        """The same passages with other vectors, in an index of the same kind."""
+        return replace(self, vectors=vectors, saved=None)
+
+    def prepare(self) -> None:
+        """Load or build the graph, if there is to be one; else the first search does."""
+        _ = self._graph
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """The k nearest passages of each query.
@@ -34,21 +81,12 @@ class DenseIndex:
         Raises:
             ValueError: the vectors differ in length: the queries come from another model.
         """
-        import faiss
-
         if queries.shape[1] != self.vectors.shape[1]:
             raise ValueError(
                 f"The queries have {queries.shape[1]} dimensions and the index {self.vectors.shape[1]}: "
                 "they come from different models. Build the index again with the model that encodes the queries."
             )
-        # What faiss.IndexFlatIP computes, without the copy of all vectors that it would make first.
-        scores, rows = faiss.knn(
-            np.ascontiguousarray(queries),
-            np.ascontiguousarray(self.vectors),
-            min(k, len(self.passage_ids)),
-            metric=faiss.METRIC_INNER_PRODUCT,
-        )
-        return scores, rows
+        return nearest(queries, self.vectors, k) if self._graph is None else self._graph.search(queries, k)
 
     def run(self, query_ids: Sequence[str], queries: np.ndarray, k: int) -> pd.DataFrame:
         """`search` as a run: query_id, passage_id, score, rank (1 is best)."""
@@ -57,23 +95,64 @@ class DenseIndex:
         return run_table(query_ids, [list(ids[row]) for row in rows], [list(score) for score in scores])
 
     def save(self, folder: Path, model_hash: str) -> None:
-        """Write vectors, ids and the hash of the model that made them; plain arrays and JSON, no pickle."""
-        np.save(folder / "vectors.npy", self.vectors, allow_pickle=False)
-        meta = {"model": model_hash, "dimension": int(self.vectors.shape[1]), "passage_ids": self.passage_ids}
+        """Write vectors, ids, the graph and the hash of the model; plain arrays and JSON, no pickle."""
+        # Written beside and renamed: the vectors may be mapped from the very file.
+        np.save(folder / "vectors.part.npy", self.vectors, allow_pickle=False)
+        (folder / "vectors.part.npy").replace(folder / "vectors.npy")
+        meta = {"model": model_hash, "dimension": int(self.vectors.shape[1]), "kind": self.kind}
+        if self.hnsw is not None and self._graph is not None:
+            meta |= {"hnsw": asdict(self.hnsw), "graph": self._graph.graph().save(folder)}
+        meta["passage_ids"] = self.passage_ids
         (folder / "index.json").write_text(json.dumps(meta), "utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> "DenseIndex":
-        """Read what `save` wrote.
+        """Read what `save` wrote; a graph is read when it is needed, and its vectors are mapped and not read.
 
         Raises:
-            ValueError: the vectors do not fit the ids.
+            ValueError: the vectors do not fit the ids, or the kind is unknown.
         """
         meta = json.loads((folder / "index.json").read_text("utf-8"))
-        vectors = np.load(folder / "vectors.npy", allow_pickle=False)
+        hnsw = saved_settings(folder, meta).chosen(len(meta["passage_ids"]))
+        # Copied on write: torch warns of arrays that cannot be written to.
+        mapped: Literal["c"] | None = None if hnsw is None else "c"
+        vectors = np.asarray(np.load(folder / "vectors.npy", mmap_mode=mapped, allow_pickle=False))
         if vectors.dtype != np.float32 or vectors.shape != (len(meta["passage_ids"]), meta["dimension"]):
             raise ValueError(f"{folder} is no whole index: vectors {vectors.shape}, {len(meta['passage_ids'])} ids.")
-        return cls(meta["passage_ids"], vectors)
+        return cls(meta["passage_ids"], vectors, hnsw, folder)
+
+    @cached_property
+    def _graph(self) -> Hnsw | None:
+        if self.hnsw is None:
+            return None
+        if self.saved is not None:
+            try:
+                meta = json.loads((self.saved / "index.json").read_text("utf-8"))
+                return Hnsw(self.vectors, self.hnsw, HnswGraph.load(self.saved, meta.get("graph")))
+            except (OSError, GraphFault, json.JSONDecodeError) as fault:
+                logger.warning("The graph in %s is damaged: %s. It is built again from vectors.", self.saved, fault)
+        return Hnsw(self.vectors, self.hnsw)
+
+
+def saved_settings(folder: Path, meta: dict[str, Any] | None = None) -> IndexSettings:
+    """The kind that a saved index has, to build another like it.
+
+    Args:
+        folder: of the index.
+        meta: its index.json, if that has been read.
+    Raises:
+        ValueError: an unknown kind, or numbers of a graph that cannot be.
+    """
+    meta = json.loads((folder / "index.json").read_text("utf-8")) if meta is None else meta
+    kind = meta.get("kind", "flat")  # of older ones, which were all flat
+    if kind not in KINDS:
+        raise ValueError(f"{folder / 'index.json'}: unknown kind {kind!r}. There are: {', '.join(KINDS)}.")
+    if kind == "flat":
+        return IndexSettings("flat")
+    try:
+        return IndexSettings("hnsw", hnsw=HnswSettings(**meta["hnsw"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder / 'index.json'}: its `hnsw` cannot be used ({error}).") from error
 
 
 def index_model(folder: Path) -> str:

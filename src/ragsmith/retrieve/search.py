@@ -31,6 +31,7 @@ class Searcher:
     def __init__(self, encoder: Encoder, index: DenseIndex, passages: pd.DataFrame, depth: int = 100) -> None:
         if set(index.passage_ids) != set(passages["passage_id"]):
             raise ValueError("The index does not hold the same passages as the table. Build it again: kedro run.")
+        index.prepare()
         self.encoder = encoder
         self.index = index
         self.depth = depth
