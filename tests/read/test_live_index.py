@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from ragsmith.read.live_index import LiveIndex, RefreshSettings, check_passages, weights_of
+from ragsmith.retrieve.hnsw import HnswSettings
 from ragsmith.retrieve.index import DenseIndex
 from ragsmith.retrieve.passage_text import passage_inputs
 
@@ -215,6 +216,26 @@ def test_restored_index_is_the_one_of_the_checkpoint_and_goes_on_counting(live_i
     move(again, 0.1)
     again.before_step(8, QUESTIONS)
     assert again.version == 2 and np.array_equal(again.vectors, again.encoder.encode(again.texts, "passage"))
+
+
+def test_versions_are_of_the_kind_that_training_began_with(live_index, town_base, tmp_path):
+    graph = HnswSettings(M=2, efConstruction=8, efSearch=4)  # fewer candidates than passages: they are walked to
+    start = replace(DenseIndex.load(town_base.index), hnsw=graph, saved=None)
+
+    def make() -> LiveIndex:
+        return LiveIndex(live_index().encoder, start, town_base.passages, RefreshSettings(), tmp_path / "graph")
+
+    live = make()
+    move(live, 0.1)
+    live.refresh(3)
+    assert live.searcher.index.hnsw == graph and live.searcher.index._graph.vectors is live.vectors
+    found = live.search(["q"], QUESTIONS[:1], 4, "dense")
+    state = live.state()
+    again = make()
+    again.restore(state)
+    assert again.version == 1 and again.searcher.index.hnsw == graph
+    move(again, 0.1)  # the same weights
+    pd.testing.assert_frame_equal(again.search(["q"], QUESTIONS[:1], 4, "dense"), found)
 
 
 def test_new_training_begins_without_the_versions_of_another(live_index):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +7,7 @@ import torch
 from ragsmith.read.knowledge_base import KnowledgeBase
 from ragsmith.read.scratch import random_retriever
 from ragsmith.retrieve.encoder import Encoder
+from ragsmith.retrieve.hnsw import HnswSettings
 from ragsmith.retrieve.index import DenseIndex, index_model
 from ragsmith.retrieve.models import model_hash
 from ragsmith.retrieve.passage_text import passage_inputs
@@ -49,3 +52,10 @@ def test_second_call_takes_what_is_there_unless_it_is_altered_or_of_another_seed
     assert weights.read_bytes() == content
     draw(2)
     assert weights.read_bytes() != content
+
+
+def test_its_index_is_of_the_kind_that_the_base_has(town_base, machine, tmp_path):
+    graph, flat = HnswSettings(M=4, efSearch=5), DenseIndex.load(town_base.index)
+    replace(flat, hnsw=graph, saved=None).save(tmp_path, index_model(town_base.index))
+    base = random_retriever(replace(town_base, index=tmp_path), machine, 512, 1, tmp_path / "random")
+    assert DenseIndex.load(base.index).hnsw == graph and flat.hnsw is None

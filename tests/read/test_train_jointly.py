@@ -25,6 +25,7 @@ from ragsmith.read.seq2seq import Seq2SeqReader
 from ragsmith.read.train_jointly import JointPlan, check_questions, choose_retriever, train_jointly
 from ragsmith.retrieve.build import build_index
 from ragsmith.retrieve.encoder import Encoder
+from ragsmith.retrieve.hnsw import HnswSettings
 from ragsmith.retrieve.index import DenseIndex, index_model
 from ragsmith.retrieve.models import model_hash, resolve_model
 from ragsmith.retrieve.passage_text import passage_inputs
@@ -83,6 +84,16 @@ def test_index_that_is_left_belongs_to_the_retriever_that_is_left(train, town_ba
     assert np.array_equal(index.vectors, Encoder.load(run.retriever, machine).encode(texts, "passage"))
     assert not np.allclose(index.vectors, DenseIndex.load(town_base.index).vectors, atol=1e-3)
     assert run.report["index"]["refreshes"] >= 3 and run.report["index"]["failed"] == 0
+
+
+def test_index_that_is_left_is_of_the_kind_that_was_given(train, town_base, tmp_path):
+    graph = HnswSettings(M=4, efSearch=5)
+    start = replace(DenseIndex.load(town_base.index), hnsw=graph, saved=None)
+    (tmp_path / "graph").mkdir()
+    start.save(tmp_path / "graph", index_model(town_base.index))
+    run = train(base=replace(town_base, index=tmp_path / "graph"))
+    assert run.index != tmp_path / "graph" and DenseIndex.load(run.index).hnsw == graph
+    assert (run.index / "hnsw_neighbors.npy").is_file()
 
 
 def test_retriever_that_is_not_trained_stays_what_it_was(train, town_base):

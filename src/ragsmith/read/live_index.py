@@ -57,9 +57,9 @@ class RefreshSettings:
 class LiveIndex:
     """The passages, and vectors of them in numbered versions.
 
-    Version 0 is the index that training began with. Each refresh writes a new version beside the old one and takes it
-    up when it is whole: a process that dies in between leaves the old one. Versions that no checkpoint needs are
-    removed.
+    Version 0 is the index that training began with, and all are of its kind. Each refresh writes a new version beside
+    the old one and takes it up when it is whole: a process that dies in between leaves the old one. Versions that no
+    checkpoint needs are removed.
 
     Args:
         encoder: as training changes it.
@@ -219,7 +219,7 @@ class LiveIndex:
 
     def _adopt(self, vectors: np.ndarray, step: int) -> None:
         """Publish vectors as the next version, and search them from now on."""
-        version, index = self.version + 1, DenseIndex(self.passage_ids, vectors)
+        version, index = self.version + 1, self.start.with_vectors(vectors)
         place = self._place(version)
         recover(place)
         if place.exists():  # of a run that was killed before it could name it
@@ -230,6 +230,7 @@ class LiveIndex:
             (staging / "version.json").write_text(json.dumps({"version": version, "step": step}), "utf-8")
 
         publish_directory(place, write)
+        index.prepare()
         self.searcher.index = index
         self.version, self.at_step = version, step
         for old in self.folder.glob("[0-9]*"):
@@ -277,8 +278,9 @@ class LiveIndex:
                     f"{place}, the index that the checkpoint was trained with, is missing or altered. Remove "
                     f"{self.folder.parent} to train anew."
                 )
-            self.searcher.index = DenseIndex(
-                self.passage_ids, np.load(place / "vectors.npy", allow_pickle=False).astype(np.float32, copy=False)
+            # A graph is built again: the same vectors give the same one.
+            self.searcher.index = self.start.with_vectors(
+                np.load(place / "vectors.npy", allow_pickle=False).astype(np.float32, copy=False)
             )
         if state["coming"] is not None:
             self.needed_coming = (state["coming"],)

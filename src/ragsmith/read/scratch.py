@@ -8,6 +8,7 @@ from ragsmith.compute.device import Machine
 from ragsmith.read.knowledge_base import KnowledgeBase
 from ragsmith.retrieve.build import build_index
 from ragsmith.retrieve.encoder import load_sentence_transformer
+from ragsmith.retrieve.index import saved_settings
 from ragsmith.retrieve.models import model_hash
 from ragsmith.store import is_complete, publish_directory
 
@@ -26,7 +27,7 @@ def random_retriever(base: KnowledgeBase, machine: Machine, batch_tokens: int, s
     """The knowledge base with an untrained encoder of the same architecture, tokenizer and pooling, and its index.
 
     Args:
-        base: gives the architecture and the passages.
+        base: gives the architecture, the passages and the kind of index.
         machine, batch_tokens: for the index.
         seed: of the weights.
         work: the folders are kept here under what they were made from.
@@ -44,5 +45,6 @@ def random_retriever(base: KnowledgeBase, machine: Machine, batch_tokens: int, s
             (staging / mark).write_text(wanted, "utf-8")
 
         publish_directory(folder, write)
-    index = build_index(folder, base.passages, machine, batch_tokens, work, "random index")
+    settings = saved_settings(base.index)
+    index = build_index(folder, base.passages, machine, batch_tokens, work, "random index", settings)
     return KnowledgeBase(folder, index, base.passages)

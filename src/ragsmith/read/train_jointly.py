@@ -168,7 +168,8 @@ def choose_retriever(task: JointTask, untouched: "dict[str, torch.Tensor]") -> l
     }
     # Whatever version training ended with: these are the weights that would ship. A tokenizer is saved with the limit
     # of its last call, which would be another one in a run that was killed just before: encode last, then save.
-    trained, fresh = weights(module), DenseIndex(live.passage_ids, live.encoder.encode(live.texts, "passage", "index"))
+    trained = weights(module)
+    fresh = live.start.with_vectors(live.encoder.encode(live.texts, "passage", "index"))
     rows = []
     for name, state, index in (("before", before, live.start), ("trained", trained, fresh)):
         module.load_state_dict(state)
