@@ -8,6 +8,7 @@ from ragsmith.compute.device import Machine, probe
 
 if TYPE_CHECKING:
     from ragsmith.learn.lora import LoraSettings
+    from ragsmith.retrieve.index import IndexSettings
 
 
 class Params(BaseModel):
@@ -30,6 +31,25 @@ class ComputeParams(Params):
     def machine(self) -> Machine:
         """The device and precision, probed."""
         return probe(self.device, self.precision)
+
+
+class IndexParams(Params):
+    """How the vectors of the passages are searched; M, efConstruction and efSearch are those of HNSW."""
+
+    kind: Literal["auto", "flat", "hnsw"] = Field("auto", description="exact, or by a graph; auto: by size")
+    flat_up_to: int = Field(1_000_000, ge=0, description="passages up to which auto is flat")
+    M: int = Field(32, ge=2, le=256, description="links of a passage; twice as many in the lowest level")
+    efConstruction: int = Field(  # noqa: N815
+        100, ge=1, le=10_000, description="candidates that the links of a new passage are chosen from"
+    )
+    efSearch: int = Field(128, ge=1, le=10_000, description="candidates of a query: recall against time")  # noqa: N815
+
+    def settings(self) -> "IndexSettings":
+        """The same for the library."""
+        from ragsmith.retrieve.hnsw import HnswSettings
+        from ragsmith.retrieve.index import IndexSettings
+
+        return IndexSettings(self.kind, self.flat_up_to, HnswSettings(self.M, self.efConstruction, self.efSearch))
 
 
 class LoraParams(Params):

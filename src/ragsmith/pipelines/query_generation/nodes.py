@@ -6,17 +6,20 @@ from typing import Any
 
 import pandas as pd
 
-from ragsmith.pipelines.params import ComputeParams
+from ragsmith.pipelines.params import ComputeParams, IndexParams
 from ragsmith.pipelines.query_generation.params import QueryGenerationParams
 
 logger = logging.getLogger(__name__)
 
 
-def index_base(base_encoder: Path, passages: pd.DataFrame, compute: ComputeParams, work: Path) -> Path:
+def index_base(
+    base_encoder: Path, passages: pd.DataFrame, params: IndexParams, compute: ComputeParams, work: Path
+) -> Path:
     """Encode all passages with the model as it comes."""
     from ragsmith.retrieve.build import build_index
 
-    return build_index(base_encoder, passages, compute.machine(), compute.batch_tokens, work, "base index")
+    machine, settings = compute.machine(), params.settings()
+    return build_index(base_encoder, passages, machine, compute.batch_tokens, work, "base index", settings)
 
 
 def generate(

@@ -12,7 +12,7 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 index_base,
-                ["base_encoder", "passages", "params:compute", "base_index_work"],
+                ["base_encoder", "passages", "params:index", "params:compute", "base_index_work"],
                 "base_index",
                 name="index_base",
             ),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ragsmith.pipelines.params import ComputeParams
+from ragsmith.pipelines.params import ComputeParams, IndexParams
 from ragsmith.pipelines.retriever_training.params import RetrieverTrainingParams
 
 if TYPE_CHECKING:
@@ -138,11 +138,14 @@ def structural_first(queries: pd.DataFrame, wanted: pd.DataFrame, params: Retrie
     return structural if apart and len(structural) >= params.batch_size else structural.iloc[:0]
 
 
-def index_tuned(retriever: Path, passages: pd.DataFrame, compute: ComputeParams, work: Path) -> Path:
+def index_tuned(
+    retriever: Path, passages: pd.DataFrame, params: IndexParams, compute: ComputeParams, work: Path
+) -> Path:
     """Encode all passages with the tuned retriever."""
     from ragsmith.retrieve.build import build_index
 
-    return build_index(retriever, passages, compute.machine(), compute.batch_tokens, work, "tuned index")
+    machine, settings = compute.machine(), params.settings()
+    return build_index(retriever, passages, machine, compute.batch_tokens, work, "tuned index", settings)
 
 
 def choose_search(

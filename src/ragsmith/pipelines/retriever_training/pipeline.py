@@ -30,7 +30,12 @@ def create_pipeline() -> Pipeline:
                 name="train_retriever",
             ),
             Node(plot_training, "retriever_log", "retriever_plot", name="plot_retriever_training"),
-            Node(index_tuned, ["retriever", "passages", "params:compute", "index_work"], "index", name="index_tuned"),
+            Node(
+                index_tuned,
+                ["retriever", "passages", "params:index", "params:compute", "index_work"],
+                "index",
+                name="index_tuned",
+            ),
             Node(
                 choose_search,
                 ["retriever", "index", "queries", "qrels", "passages", "params:compute"],
