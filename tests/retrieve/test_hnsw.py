@@ -104,6 +104,22 @@ def test_as_many_are_found_as_are_asked_for_where_the_graph_leads_to_fewer():
     assert np.array_equal(rows, expected[1]) and np.allclose(scores, expected[0], atol=1e-6)
 
 
+def test_groups_that_lie_far_apart_are_both_found():
+    random, side = np.random.default_rng(0), np.eye(64)[0]
+    spread = 0.05 * random.normal(size=(8000, 64))
+    groups = spread / np.linalg.norm(spread, axis=1, keepdims=True) * 0.05 + np.repeat([side, -side], 4000, axis=0)
+    vectors = (groups / np.linalg.norm(groups, axis=1, keepdims=True)).astype(np.float32)
+    index = Hnsw(vectors, HnswSettings())
+    slots = faiss.vector_to_array(index.index.hnsw.cum_nneighbor_per_level)
+    assert len(index.graph().unreached(slots)) == 0
+    assert recall(index.search(vectors[::40], 10)[1], nearest(vectors[::40], vectors, 10)[1]) >= 0.9
+
+
+def test_many_equal_passages_that_few_paths_lead_to_are_told_of(caplog):
+    Hnsw(np.concatenate([PASSAGES, np.repeat(PASSAGES[:1], 1500, axis=0)]), HnswSettings(M=4))
+    assert "passages few paths of the graph lead" in caplog.text and "Raise index.M" in caplog.text
+
+
 def test_of_equal_passages_the_earlier_comes_first():
     index = Hnsw(np.repeat(PASSAGES[:300], 3, axis=0), HnswSettings())
     rows = index.search(PASSAGES[40:45], 3)[1]

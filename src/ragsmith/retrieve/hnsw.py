@@ -1,5 +1,6 @@
 """Approximate search among very many passages: a hierarchical navigable small world (HNSW) of their vectors."""
 
+import logging
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,11 +9,15 @@ import numpy as np
 from ragsmith.retrieve.exact import nearest
 from ragsmith.retrieve.hnsw_graph import HnswGraph
 
+logger = logging.getLogger(__name__)
+
 # Of numbers that come out of a file: beyond them a search or a graph takes memory without end.
 SMALLEST = {"M": 2, "efConstruction": 1, "efSearch": 1}
 LARGEST = {"M": 256, "efConstruction": 10_000, "efSearch": 10_000}
 RANGED = 100_000  # passages whose numbers give the range of the eight bits
-BLOCK_BYTES = 2**26  # vectors of candidates that are scored at once
+ROUNDS = 5  # of leading to passages that no path leads to
+BRIDGED, BRIDGES = 64, 8  # of so many nearest passages, at most so many get a link to one that no path leads to
+BLOCK_BYTES = 2**24  # vectors of candidates that are scored at once
 
 
 @dataclass(frozen=True)
@@ -69,8 +74,8 @@ class Hnsw:
         self.index: Any = faiss.IndexHNSW(codes, settings.M)
         self.index.hnsw.efConstruction = settings.efConstruction
         self.index.hnsw.efSearch = settings.efSearch
+        slots = faiss.vector_to_array(self.index.hnsw.cum_nneighbor_per_level)
         if graph is not None:
-            slots = faiss.vector_to_array(self.index.hnsw.cum_nneighbor_per_level)
             graph.check(len(vectors), slots)
         if not len(vectors):
             return
@@ -78,6 +83,7 @@ class Hnsw:
         rows = np.ascontiguousarray(vectors)
         if graph is None:
             self.index.add(rows)
+            self._connect(slots)
             return
         codes.add(rows)
         hnsw: Any = self.index.hnsw
@@ -86,6 +92,35 @@ class Hnsw:
         faiss.copy_array_to_vector(graph.neighbors, hnsw.neighbors)
         hnsw.entry_point, hnsw.max_level = graph.entry_point, int(graph.levels.max()) - 1
         self.index.ntotal = len(vectors)
+
+    def _connect(self, slots: np.ndarray) -> None:
+        """Lead to the passages that no path of the lowest level leads to, from those nearest to them with room.
+
+        Groups that lie far apart, and passages that are nearly equal, link among themselves alone: of two groups on
+        opposite sides, a search that comes down in the wrong one finds nothing of the other.
+        """
+        import faiss
+
+        graph = self.graph()
+        begins = graph.offsets(slots)
+        for _ in range(ROUNDS):
+            lost = graph.unreached(slots)
+            if not len(lost):
+                return
+            _, near = self.index.search(np.ascontiguousarray(self.vectors[lost]), BRIDGED)
+            for row, candidates in zip(lost, near, strict=True):
+                bridges = 0
+                for candidate in candidates[candidates >= 0]:
+                    links = graph.neighbors[begins[candidate] : begins[candidate] + slots[1]]
+                    if links[-1] < 0 and candidate != row and bridges < BRIDGES:
+                        links[np.argmax(links < 0)] = row
+                        bridges += 1
+            faiss.copy_array_to_vector(graph.neighbors, self.index.hnsw.neighbors)
+        if len(lost := graph.unreached(slots)):
+            logger.warning(
+                "To %d of %d passages few paths of the graph lead: not every search will find them. Are there many "
+                "equal ones? Raise index.M, or set index.kind to flat.", len(lost), len(self.vectors),
+            )  # fmt: skip
 
     def graph(self) -> HnswGraph:
         """The graph, to be kept; a copy."""

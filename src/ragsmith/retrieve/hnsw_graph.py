@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 LEVELS, NEIGHBORS = "hnsw_levels.npy", "hnsw_neighbors.npy"
+AT_ONCE = 2**16  # passages whose links are followed together
 
 
 class GraphFault(ValueError):
@@ -69,6 +70,22 @@ class HnswGraph:
             # At a passage that is not in the level, a search would read the links of another one, or past the end.
             if (levels[links[links >= 0]] <= level).any():
                 raise GraphFault(f"{NEIGHBORS} leads, in level {level}, to passages that are not in it")
+
+    def unreached(self, slots: np.ndarray) -> np.ndarray:
+        """Passages that no path of the lowest level leads to from the entry point; their row numbers, in order."""
+        offsets, seen = self.offsets(slots), np.zeros(len(self.levels), dtype=bool)
+        frontier = np.asarray([self.entry_point])
+        seen[frontier] = True
+        while len(frontier):
+            found = []
+            for begin in range(0, len(frontier), AT_ONCE):
+                begins = offsets[frontier[begin : begin + AT_ONCE]]
+                links = self.neighbors[begins[:, None] + np.arange(slots[1])]
+                links = links[links >= 0]
+                found.append(np.unique(links[~seen[links]]))
+                seen[found[-1]] = True
+            frontier = np.concatenate(found)
+        return np.flatnonzero(~seen)
 
     def sha256(self) -> str:
         """Hash of all three: what was altered by chance, and leads somewhere all the same, is seen too."""
