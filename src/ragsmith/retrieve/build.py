@@ -8,8 +8,8 @@ import pandas as pd
 from ragsmith.compute.device import Machine
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.index import DenseIndex
-from ragsmith.retrieve.models import model_hash
 from ragsmith.retrieve.passage_text import passage_inputs
+from ragsmith.retrieve.route_files import passage_model
 
 
 def build_index(
@@ -32,5 +32,5 @@ def build_index(
     folder = work / "index"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    DenseIndex(passages["passage_id"].tolist(), vectors).save(folder, model_hash(str(model)))
+    DenseIndex(passages["passage_id"].tolist(), vectors).save(folder, passage_model(model))
     return folder

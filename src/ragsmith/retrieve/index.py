@@ -56,10 +56,10 @@ class DenseIndex:
         ids = np.asarray(self.passage_ids, dtype=object)
         return run_table(query_ids, [list(ids[row]) for row in rows], [list(score) for score in scores])
 
-    def save(self, folder: Path, model_hash: str) -> None:
-        """Write vectors, ids and the hash of the model that made them; plain arrays and JSON, no pickle."""
+    def save(self, folder: Path, made_by: str) -> None:
+        """Write vectors, ids and which model made them (`passage_model`); plain arrays and JSON, no pickle."""
         np.save(folder / "vectors.npy", self.vectors, allow_pickle=False)
-        meta = {"model": model_hash, "dimension": int(self.vectors.shape[1]), "passage_ids": self.passage_ids}
+        meta = {"model": made_by, "dimension": int(self.vectors.shape[1]), "passage_ids": self.passage_ids}
         (folder / "index.json").write_text(json.dumps(meta), "utf-8")
 
     @classmethod
@@ -77,7 +77,7 @@ class DenseIndex:
 
 
 def index_model(folder: Path) -> str:
-    """Content hash of the model that made a saved index."""
+    """Which model made a saved index, as `passage_model` of its folder says it."""
     return str(json.loads((folder / "index.json").read_text("utf-8"))["model"])
 
 
