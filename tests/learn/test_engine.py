@@ -90,11 +90,11 @@ def test_computing_twice_in_parts_leaves_the_gradient_as_it_is(make_task, mined)
 
 
 def test_estimate_of_activations_grows_with_layers_tokens_and_precision(make_task, mined):
-    encoder = make_task(mined).encoder
-    assert activation_bytes(encoder, [100]) * 2 == activation_bytes(encoder, [100, 100])
-    assert activation_bytes(encoder, [200]) > 2 * activation_bytes(encoder, [100])
+    tower = make_task(mined).encoder.towers["query"]
+    assert activation_bytes(tower, [100]) * 2 == activation_bytes(tower, [100, 100])
+    assert activation_bytes(tower, [200]) > 2 * activation_bytes(tower, [100])
     # 2 layers × 4 bytes × tokens × (8 × 64 + 2 × 128 + 2 heads × tokens)
-    assert activation_bytes(encoder, [10]) == 2 * 4 * 10 * (8 * 64 + 2 * 128 + 2 * 10)
+    assert activation_bytes(tower, [10]) == 2 * 4 * 10 * (8 * 64 + 2 * 128 + 2 * 10)
 
 
 @pytest.mark.parametrize("name", ["infonce", "distillation", "margin_mse"])

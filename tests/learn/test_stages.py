@@ -96,7 +96,7 @@ def test_untrained_adapters_change_no_vector_and_trained_ones_merge_exactly(tiny
     encoder = Encoder.load(tiny_model, machine)
     before = encoder.encode(texts, "query")
     add_adapters(encoder, LoraSettings(rank=2), seed=0)
-    assert encoder.backbone is not None
+    assert encoder.towers["query"].backbone is not None
     np.testing.assert_allclose(encoder.encode(texts, "query"), before, atol=1e-6)
     with torch.no_grad():
         for name, parameter in encoder.model.named_parameters():

@@ -2,12 +2,17 @@ import json
 
 import numpy as np
 import pytest
+from sentence_transformers import SentenceTransformer
+from twin_models import twin_folder
 
+from ragsmith.learn.backends.gated import train_by
 from ragsmith.learn.contrastive import ContrastiveSettings, DevSet, dev_score
 from ragsmith.learn.gate import UntrainedModel
 from ragsmith.learn.loop import LoopSettings
+from ragsmith.learn.lora import LoraSettings
 from ragsmith.learn.train_retriever import RetrieverData, RetrieverSettings, train_retriever
 from ragsmith.retrieve.encoder import Encoder
+from ragsmith.retrieve.routes import KINDS
 
 
 @pytest.fixture
@@ -20,13 +25,15 @@ def run(tiny_model, machine, queries, mined, passages, tmp_path):
         passages["text"].tolist(),
     )
 
-    def train(batch_size=3, dev=dev, **loop):
+    def settings_of(batch_size=3, rank=0, **loop):
         schedule = LoopSettings(**{"epochs": 8, "learning_rate": 5e-3, "patience": 99} | loop)
-        settings = RetrieverSettings(batch_size, 1, 0.5, ContrastiveSettings(), schedule)
-        data = RetrieverData(queries, mined, passages, dev)
-        return train_retriever(tiny_model, data, settings, machine, tmp_path / "work")
+        return RetrieverSettings(batch_size, 1, 0.5, ContrastiveSettings(), schedule, LoraSettings(rank))
 
-    train.dev = dev
+    def train(base=tiny_model, dev=dev, **settings):
+        data = RetrieverData(queries, mined, passages, dev)
+        return train_retriever(base, data, settings_of(**settings), machine, tmp_path / "work")
+
+    train.dev, train.settings, train.data = dev, settings_of, RetrieverData(queries, mined, passages, dev)
     return train
 
 
@@ -76,6 +83,34 @@ def test_second_call_takes_the_finished_training_and_ships_the_same(run):
     second = run()
     assert (second.model / "model.safetensors").read_bytes() == weights
     assert second.log.read_text() == log and second.report == first.report
+
+
+def two_encoders(folder, machine):
+    """The vectors of a text by each encoder of a folder."""
+    encoder = Encoder.load(folder, machine)
+    assert len(encoder.different_towers) == 2
+    return {kind: encoder.encode(["how to wait"], kind) for kind in KINDS}
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_model_with_two_encoders_is_tuned_on_both_sides(run, machine, tmp_path, rank):
+    base = twin_folder(tmp_path / "twin")
+    result = run(base=base, rank=rank)
+    table = {row["name"]: row["ndcg@10"] for row in result.report["gate"]}
+    shipped = next(row for row in result.report["gate"] if row["shipped"])
+    assert shipped["name"] != "base" and shipped["ndcg@10"] > table["base"]
+    assert dev_score(Encoder.load(result.model, machine), run.dev) == pytest.approx(shipped["ndcg@10"], abs=1e-6)
+    before, after = two_encoders(base, machine), two_encoders(result.model, machine)
+    assert all(not np.allclose(before[kind], after[kind], atol=1e-3) for kind in KINDS)
+    names = [set(SentenceTransformer(str(folder), device="cpu").state_dict()) for folder in (base, result.model)]
+    assert names[0] == names[1]  # nothing of the adapters is left
+
+
+@pytest.mark.parametrize("backend", ["sentence_transformers", "flagembedding"])
+def test_trainer_of_others_refuses_two_encoders_and_says_who_takes_them(run, machine, tmp_path, backend):
+    base = twin_folder(tmp_path / "twin")
+    with pytest.raises(ValueError, match=f"backend is {backend}, which trains one encoder.* Set backend to native"):
+        train_by(backend, base, run.data, run.settings(), machine, tmp_path / "work")
 
 
 def test_fewer_examples_than_a_batch_are_refused(run):

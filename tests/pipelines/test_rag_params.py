@@ -39,6 +39,7 @@ def test_modes_go_by_their_own_and_by_others_names(name, mode):
         ("reader", "t5", "'extractive', 'rag_token', 'rag_sequence', 'fid' or 'causal'"),
         ("objective", "realm", "'auto', 'none', 'marginal', 'emdr2' or 'pdist'"),
         ("schedule", "step", "'cosine', 'linear', 'polynomial' or 'constant'"),
+        ("encoders", "passages", "'auto', 'none', 'questions' or 'both'"),
         ("search", "sparse", "'auto', 'dense', 'bm25' or 'hybrid'"),
     ],
 )
@@ -55,6 +56,21 @@ def test_unknown_choice_is_answered_with_the_choices(key, value, choices):
 )  # fmt: skip
 def test_auto_is_the_marginal_unless_the_reader_sees_all_passages_at_once(mode, reader, objective):
     assert params(mode=mode, reader=reader).taught() == objective
+
+
+@pytest.mark.parametrize(
+    ("mode", "encoders"),
+    [("fine_tune", "none"), ("end2end", "both"), ("from_scratch", "both"), ("retriever_only", "both")],
+)
+def test_auto_moves_both_encoders_unless_the_reader_alone_is_tuned(mode, encoders):
+    assert params(mode=mode).trained() == encoders
+    assert {params(mode=mode, encoders=one).trained() for one in ("questions", "both")} == {"questions", "both"}
+
+
+def test_questions_that_are_trained_beside_a_fine_tuned_reader_have_its_objective():
+    assert params(mode="fine_tune", reader="rag_token", encoders="questions").taught() == "marginal"
+    assert params(mode="fine_tune", reader="fid", encoders="questions").taught() == "emdr2"
+    assert params(mode="end2end", reader="rag_token", encoders="none").taught() == "none"
 
 
 def test_auto_teaches_nothing_where_no_reader_is_trained_or_no_retriever():
@@ -75,6 +91,9 @@ def test_auto_teaches_nothing_where_no_reader_is_trained_or_no_retriever():
         ({"mode": "retriever_only", "objective": "none", "contrastive_weight": 0}, "Nothing teaches the retriever"),
         ({"mode": "end2end", "objective": "none", "contrastive_weight": 0}, "Nothing teaches the retriever"),
         ({"mode": "retriever_only", "retriever_after": 5}, "retriever_after is 5 and mode is retriever_only"),
+        ({"mode": "retriever_only", "encoders": "none"}, "encoders is none and mode is retriever_only"),
+        ({"encoders": "questions", "objective": "none", "contrastive_weight": 0}, "Nothing teaches the retriever"),
+        ({"encoders": "questions", "reader": "fid", "objective": "marginal"}, "would learn nothing"),
         ({"template": "{question}"}, "template must hold"),
         ({"template": "{question} {passage} {passage}"}, "template must hold"),
         ({"refresh": {"probe_every": 0}}, "greater than or equal to 1"),
@@ -118,5 +137,5 @@ def test_defaults_are_those_of_the_library(settings):
     values = values["refresh"] if settings is RefreshSettings else values
     defaults = {name: f.default for name, f in settings.__dataclass_fields__.items() if name in values}
     # A person's run decides otherwise than a notebook: objective and search by themselves, right passages teach too.
-    apart = {"objective", "search", "contrastive_weight", "epochs", "learning_rate"}
+    apart = {"encoders", "objective", "search", "contrastive_weight", "epochs", "learning_rate"}
     assert {n: values[n] for n in defaults if n not in apart} == {n: v for n, v in defaults.items() if n not in apart}

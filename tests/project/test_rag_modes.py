@@ -7,8 +7,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from ragsmith.compute.device import Machine
+from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.index import index_model
 from ragsmith.retrieve.models import model_hash
+from ragsmith.retrieve.route_files import passage_model
 from ragsmith.serve.bundle import read_manifest
 
 pytestmark = pytest.mark.slow
@@ -85,6 +88,32 @@ def test_what_joint_training_left_is_evaluated_and_served(finished, finished_cop
     assert read_manifest(shipped)["metrics"]["retrieval"] == finished_copy.metrics()["retrieval"]
     before, after = finished.metrics()["retrieval"], finished_copy.metrics()["retrieval"]
     assert after["bm25"] == before["bm25"] and after["contrastive"] == before["tuned"] != after["tuned"]
+    answered = finished_copy.kedro("ask", "--env", "test", "--json", "delete a directory tree")
+    assert answered.returncode == 0 and json.loads(answered.stdout)["text"]
+
+
+def test_encoder_of_questions_is_trained_evaluated_and_served_with_the_index_that_was_there(finished, finished_copy):
+    parameters = finished_copy.folder / "conf/test/parameters_rag_training.yml"
+    content = (finished_copy.folder / "conf/base/parameters_rag_training.yml").read_text("utf-8")
+    # At a small rate: in so few steps an untrained reader would lead a larger one astray, and the gate would tell.
+    content = content.replace("encoders: auto", "encoders: questions").replace(
+        "retriever_rate: 0.2", "retriever_rate: 0.01"
+    )
+    parameters.write_text(content, "utf-8")
+    log = finished_copy.run()
+    assert {"train_reader", "retrieve_runs", "read_answers", "make_bundle"} <= set(ran(log))
+    models, hashes = finished_copy.data / MODELS, finished_copy.artefacts()
+    report = json.loads((finished_copy.data / "08_reporting/reader.json").read_text())
+    assert report["encoders"] == "questions" and report["gate"][1]["shipped"] and not report["index"]["refreshes"]
+    assert hashes["06_models/rag_index"] == hashes["06_models/index"]
+    assert index_model(models / "rag_index") == passage_model(models / "rag_retriever")
+    own, given = (Encoder.load(models / name, Machine("cpu", "fp32")) for name in ("rag_retriever", "retriever"))
+    texts = ["delete a directory tree"]
+    assert (own.encode(texts, "passage") == given.encode(texts, "passage")).all()
+    assert not (own.encode(texts, "query") == given.encode(texts, "query")).all()
+    before, after = finished.metrics()["retrieval"], finished_copy.metrics()["retrieval"]
+    assert after["contrastive"] == before["tuned"] != after["tuned"]
+    assert (models / "bundle/retriever/router_config.json").exists()
     answered = finished_copy.kedro("ask", "--env", "test", "--json", "delete a directory tree")
     assert answered.returncode == 0 and json.loads(answered.stdout)["text"]
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sentence_transformers.sentence_transformer.modules import Router
 
 from ragsmith.learn.loop import LoopSettings, fit, make_optimizer, train_step
 from ragsmith.read.extractive import ExtractiveReader, ReaderSettings
@@ -17,10 +18,11 @@ from ragsmith.read.joint import JointTask
 from ragsmith.read.joint_settings import JointQuestion, JointSettings
 from ragsmith.read.live_index import LiveIndex, RefreshSettings
 from ragsmith.read.seq2seq import Seq2SeqReader
-from ragsmith.retrieve.encoder import Encoder
+from ragsmith.retrieve.encoder import Encoder, load_sentence_transformer
 from ragsmith.retrieve.index import DenseIndex
 from ragsmith.retrieve.models import resolve_model
 from ragsmith.retrieve.passage_text import passage_inputs
+from ragsmith.retrieve.routes import separated
 
 # The fourth stands in no passage; that of the second stands in two, and in one of them within another word first.
 ROWS = [
@@ -51,10 +53,23 @@ def make_task(tiny_model, encoder_decoder, machine, tmp_path):
     """A task over the six passages, and what it is made of."""
 
     def make(
-        kind="extractive", settings=SETTINGS, train=ASKED, dev=ASKED, rows=ROWS, refresh=None, max_tokens=48
+        kind="extractive",
+        settings=SETTINGS,
+        train=ASKED,
+        dev=ASKED,
+        rows=ROWS,
+        refresh=None,
+        max_tokens=48,
+        apart=False,
     ) -> JointTask:
         passages = pd.DataFrame(rows, columns=["passage_id", "title", "text"])
-        encoder = Encoder.load(tiny_model, machine)
+        model = load_sentence_transformer(tiny_model)
+        encoder = Encoder(separated(model) if apart else model, machine)
+        if apart:  # else the one in the place of the other would be seen by nobody
+            torch.manual_seed(5)
+            with torch.no_grad():
+                for parameter in encoder.towers["query"].module.parameters():
+                    parameter.add_(0.01 * torch.randn_like(parameter))
         start = DenseIndex(passages["passage_id"].tolist(), encoder.encode(passage_inputs(passages), "passage"))
         live = LiveIndex(encoder, start, passages, refresh or RefreshSettings(), tmp_path / "index")
         weight = 1 / settings.temperature
@@ -106,15 +121,18 @@ class Reference:
         self.texts = {row[0]: f"{row[1]}\n{row[2]}" for row in ROWS}
         self.ids = list(self.texts)
 
-    def vector(self, text: str) -> torch.Tensor:
+    def vector(self, text: str, route: str) -> torch.Tensor:
         features = dict(self.retriever.tokenizer([text, "a longer text, so that there is padding " * 4], padding=True,
                                                  truncation=True, max_length=128, return_tensors="pt"))  # fmt: skip
-        vector = self.retriever(features)["sentence_embedding"][0]
+        given = {"task": route} if isinstance(self.retriever[0], Router) else {}
+        vector = self.retriever(features, **given)["sentence_embedding"][0]
         return vector / vector.norm()
 
     def loss(self, questions, objective: str, contrastive: float) -> tuple[torch.Tensor, float]:
-        passages = {passage_id: self.vector(text) for passage_id, text in self.texts.items()}
-        queries = [self.vector(question.text) for question in questions]
+        passages = {passage_id: self.vector(text, "document") for passage_id, text in self.texts.items()}
+        if self.settings.encoders == "questions":
+            passages = {passage_id: vector.detach() for passage_id, vector in passages.items()}
+        queries = [self.vector(question.text, "query") for question in questions]
         found = []
         for question, query in zip(questions, queries, strict=True):
             ranked = sorted(self.ids, key=lambda passage_id: -(query @ passages[passage_id]).item())[:3]
@@ -237,6 +255,34 @@ def test_loss_and_gradients_are_those_of_the_formulas(make_task, kind, objective
     assert same(found[0], flat(reference.retriever)) and same(found[1], flat(reference.reader))
 
 
+@pytest.mark.parametrize("encoders", ["questions", "both"])
+@pytest.mark.parametrize(
+    ("kind", "objective"),
+    [
+        ("extractive", "marginal"),
+        ("extractive", "pdist"),
+        ("rag_token", "marginal"),
+        ("rag_sequence", "marginal"),
+        ("rag_sequence", "emdr2"),
+        ("fid", "emdr2"),
+        ("fid", "pdist"),
+    ],
+)
+def test_loss_and_gradients_of_two_encoders_are_those_of_the_formulas(make_task, kind, objective, encoders):
+    settings = replace(SETTINGS, objective=objective, contrastive_weight=0.5, encoders=encoders)
+    asked = ASKED if kind == "extractive" else [replace(one, answers=one.answers[:1]) for one in ASKED]
+    task = make_task(kind, settings, asked, max_tokens=48 if kind == "extractive" else 96, apart=True)
+    loss, _, *found = gradients(task)
+    reference = Reference(task, kind)
+    order = np.random.default_rng([0, 0, 0]).permutation(4)
+    expected, _ = reference.loss([asked[place] for place in order], objective, 0.5)
+    expected.backward()
+    assert loss == pytest.approx(expected.item(), rel=1e-5)
+    assert same(found[0], flat(reference.retriever)) and same(found[1], flat(reference.reader))
+    of_passages = flat(task.encoder.towers["passage"].module)
+    assert flat(task.encoder.towers["query"].module).any() and bool(of_passages.any()) == (encoders == "both")
+
+
 def test_parts_of_the_loss_are_in_the_figures_and_add_up(make_task):
     loss, figures, *_ = gradients(make_task(settings=replace(SETTINGS, objective="pdist", contrastive_weight=0.3)))
     parts = ("reader_loss", "retriever_loss", "contrastive_loss")
@@ -252,7 +298,7 @@ def test_parts_of_the_loss_are_in_the_figures_and_add_up(make_task):
     ("settings", "moves"),
     [
         ({}, {"retriever", "reader"}),
-        ({"train_retriever": False, "objective": "none"}, {"reader"}),
+        ({"encoders": "none", "objective": "none"}, {"reader"}),
         ({"train_reader": False, "objective": "emdr2"}, {"retriever"}),
         ({"train_reader": False, "objective": "marginal"}, {"retriever"}),
         ({"train_reader": False, "objective": "none", "contrastive_weight": 1.0}, {"retriever"}),
@@ -279,6 +325,35 @@ def test_only_what_is_trained_moves(make_task, kind, settings, moves):
         assert any(not torch.equal(value, before["retriever"][name]) for name, value in now.items())
 
 
+@pytest.mark.parametrize(
+    ("encoders", "moves"), [("none", set()), ("questions", {"query"}), ("both", {"query", "passage"})]
+)
+@pytest.mark.parametrize("kind", ["extractive", "rag_token"])
+def test_each_encoder_moves_when_it_is_told_to_and_the_index_with_that_of_passages(
+    make_task, kind, encoders, moves, tmp_path
+):
+    objective = "none" if encoders == "none" else "marginal"
+    settings = replace(SETTINGS, batch_size=2, encoders=encoders, objective=objective)
+    refresh = RefreshSettings(every=1, overlap=0.99, probe_every=1, budget=99.0)
+    task = make_task(kind, settings, max_tokens=64, apart=True, refresh=refresh)
+    towers = task.encoder.towers
+    before = {name: copy.deepcopy(tower.module.state_dict()) for name, tower in towers.items()}
+    index = task.index.vectors.copy()
+    fitted = fit(task, LoopSettings(1, 1e-3, warmup=0.0, evaluations=1), task.encoder.machine, tmp_path / "fit", "rag")
+    assert moves == {
+        name
+        for name, values in before.items()
+        if any(not torch.equal(value, values[part]) for part, value in towers[name].module.state_dict().items())
+    }
+    assert np.array_equal(task.index.vectors, index) == ("passage" not in moves)
+    assert (task.index.version > 0) == ("passage" in moves)
+    log = pd.read_json(fitted.log, lines=True)
+    steps = log[log["kind"] == "train"]
+    if "passage" not in moves:  # never old, never made anew, never probed
+        assert not steps["index_age"].any() and not steps["index_version"].any() and task.index.spent == 0
+        assert np.allclose(index, task.encoder.encode(task.index.texts, "passage"), atol=1e-6)
+
+
 def test_retriever_learns_at_its_share_of_the_rate(make_task):
     loop = LoopSettings(1, 1e-3)
     both = make_task(settings=replace(SETTINGS, retriever_rate=0.25))
@@ -292,9 +367,11 @@ def test_retriever_learns_at_its_share_of_the_rate(make_task):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"train_reader": False, "train_retriever": False}, "Neither reader nor retriever"),
+        ({"train_reader": False, "encoders": "none"}, "Neither reader nor retriever"),
         ({"objective": "none"}, "nothing teaches it: set objective to marginal, emdr2 or pdist"),
         ({"train_reader": False, "retriever_after": 3}, "retriever_after"),
+        ({"encoders": "questions", "objective": "none"}, "nothing teaches it"),
+        ({"encoders": "questions"}, "shares weights with that of passages: give questions a copy of their own"),
     ],
 )
 def test_settings_that_train_nothing_are_refused(make_task, settings, message):

@@ -9,7 +9,7 @@ import pytest
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["in_process", "background"])
+@pytest.mark.parametrize("how", ["in_process", "background", "questions"])
 def test_training_killed_in_a_step_a_refresh_or_a_save_ends_as_an_undisturbed_one(tmp_path, how):
     """Losses, dev scores, weights and index are equal bit for bit; the moments are spread over the whole run."""
     done = subprocess.run(

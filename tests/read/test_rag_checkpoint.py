@@ -8,6 +8,7 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
     DPRConfig,
+    DPRContextEncoder,
     DPRQuestionEncoder,
     RagSequenceForGeneration,
     RagTokenForGeneration,
@@ -20,7 +21,7 @@ from ragsmith.read.rag_checkpoint import composed_passage, export_rag, import_ra
 from ragsmith.read.readers import load_reader
 from ragsmith.read.reading import ReadingPassage
 from ragsmith.retrieve.encoder import Encoder, load_sentence_transformer
-from ragsmith.retrieve.models import ModelError, resolve_model
+from ragsmith.retrieve.models import ModelError, check_model_folder, resolve_model
 
 HF = {"rag_token": RagTokenForGeneration, "rag_sequence": RagSequenceForGeneration}
 QUESTIONS = ["How do I delete a directory?", "What is the capital?"]
@@ -170,6 +171,82 @@ def test_bert_as_question_encoder_is_taken_over_as_it_is(rag_folder, tmp_path):
     with torch.no_grad():
         states = bert(**tokenizer(QUESTIONS, padding=True, return_tensors="pt"))[0][:, 0].numpy()
     assert np.allclose(load_sentence_transformer(found.encoder).encode(QUESTIONS), states, atol=1e-5)
+
+
+@pytest.fixture
+def context_encoder(tmp_path):
+    """A DPR context encoder as transformers saves it."""
+
+    def save(**settings):
+        tokenizer = AutoTokenizer.from_pretrained(resolve_model("random:bert-2x64"))
+        small = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
+        torch.manual_seed(3)
+        folder = tmp_path / "context"
+        DPRContextEncoder(DPRConfig(vocab_size=len(tokenizer), **(small | settings))).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return folder
+
+    return save
+
+
+def test_context_encoder_becomes_the_encoder_of_passages(rag_folder, context_encoder, machine, tmp_path):
+    folder, context = rag_folder("rag_token", "bart"), context_encoder()
+    found = import_rag(folder, tmp_path / "reader", tmp_path / "encoder", passage_encoder=context)
+    check_model_folder(found.encoder)
+    tokenizer = AutoTokenizer.from_pretrained(context)
+    inputs = tokenizer(QUESTIONS, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        theirs = {
+            "query": RagTokenForGeneration.from_pretrained(folder).eval().question_encoder(**inputs)[0],
+            "passage": DPRContextEncoder.from_pretrained(context).eval()(**inputs)[0],
+        }
+    encoder = Encoder.load(found.encoder, machine)
+    for kind, vectors in theirs.items():
+        unit = torch.nn.functional.normalize(vectors, dim=1).numpy()
+        assert np.allclose(encoder.encode(QUESTIONS, kind), unit, atol=1e-5)
+    # The reader is what it is without it, and what was made is exported as its question encoder.
+    alone = import_rag(folder, tmp_path / "r", tmp_path / "e")
+    assert (found.reader / "model.safetensors").read_bytes() == (alone.reader / "model.safetensors").read_bytes()
+    model = RagTokenForGeneration.from_pretrained(export_rag(found.encoder, found.reader, tmp_path / "rag", 2)).eval()
+    with torch.no_grad():
+        assert torch.allclose(model.question_encoder(**inputs)[0], theirs["query"], atol=1e-5)
+
+
+def test_sentence_transformers_folder_becomes_the_encoder_of_passages(rag_folder, cls_encoder, machine, tmp_path):
+    model = load_sentence_transformer(cls_encoder)
+    model.prompts = {"query": "query: ", "document": "text: "}
+    model.save(str(tmp_path / "passages"))
+    folder = rag_folder("rag_token", "bart")
+    found = import_rag(folder, tmp_path / "reader", tmp_path / "encoder", passage_encoder=tmp_path / "passages")
+    encoder = Encoder.load(found.encoder, machine)
+    given = Encoder.load(tmp_path / "passages", machine)
+    assert (encoder.prompt("query"), encoder.prompt("passage")) == ("", "text: ")
+    assert np.allclose(encoder.encode(QUESTIONS, "passage"), given.encode(QUESTIONS, "passage"), atol=1e-6)
+    alone = import_rag(folder, tmp_path / "r", tmp_path / "e")
+    own = Encoder.load(alone.encoder, machine).encode(QUESTIONS, "query")
+    assert np.allclose(encoder.encode(QUESTIONS, "query"), own, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"projection_dim": 16}, "projects its vectors to 16 numbers"),
+        ({"hidden_size": 32}, "vectors of 64 numbers, and .*context of 32: they cannot be compared"),
+    ],
+)
+def test_encoder_of_passages_that_does_not_fit_is_refused(rag_folder, context_encoder, tmp_path, settings, reason):
+    context = context_encoder(**settings)
+    with pytest.raises(ModelError, match=reason):
+        import_rag(rag_folder("rag_token", "bart"), tmp_path / "reader", tmp_path / "encoder", passage_encoder=context)
+    assert not (tmp_path / "reader").exists() and not (tmp_path / "encoder").exists()
+
+
+def test_question_encoder_in_the_place_of_that_of_passages_is_refused(rag_folder, context_encoder, tmp_path):
+    context = context_encoder()
+    config = json.loads((context / "config.json").read_text())
+    (context / "config.json").write_text(json.dumps(config | {"architectures": ["DPRQuestionEncoder"]}))
+    with pytest.raises(ModelError, match=r"is a dpr model \(DPRQuestionEncoder\), which is no encoder of passages"):
+        import_rag(rag_folder("rag_token", "bart"), tmp_path / "reader", tmp_path / "encoder", passage_encoder=context)
 
 
 def test_import_is_the_same_each_time(rag_folder, tmp_path):

@@ -27,8 +27,9 @@ from ragsmith.retrieve.build import build_index
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.hnsw import HnswSettings
 from ragsmith.retrieve.index import DenseIndex, index_model
-from ragsmith.retrieve.models import model_hash, resolve_model
+from ragsmith.retrieve.models import check_model_folder, model_hash, resolve_model
 from ragsmith.retrieve.passage_text import passage_inputs
+from ragsmith.retrieve.route_files import passage_model
 from ragsmith.retrieve.search import Searcher
 
 JOINT = JointSettings(batch_size=4, passages=3, contrastive_weight=1.0, retriever_rate=1.0)
@@ -98,9 +99,79 @@ def test_index_that_is_left_is_of_the_kind_that_was_given(train, town_base, tmp_
 
 def test_retriever_that_is_not_trained_stays_what_it_was(train, town_base):
     before = model_hash(str(town_base.retriever))
-    run = train(train_retriever=False, objective="none")
+    run = train(encoders="none", objective="none")
     assert (run.retriever, run.index) == (town_base.retriever, town_base.index)
     assert model_hash(str(run.retriever)) == before and run.report["index"]["version"] == 0
+
+
+def test_questions_get_an_encoder_of_their_own_and_the_index_stays_and_belongs_to_what_ships(
+    train, town_base, town_questions, machine
+):
+    run = train(encoders="questions")
+    assert run.report["gate"][1]["shipped"] and run.report["encoders"] == "questions"
+    assert run.index == town_base.index and run.report["index"]["version"] == 0
+    assert index_model(run.index) == passage_model(run.retriever) == model_hash(str(town_base.retriever))
+    assert model_hash(str(run.retriever)) != model_hash(str(town_base.retriever))
+    check_model_folder(run.retriever)
+    before, after = (Encoder.load(folder, machine) for folder in (town_base.retriever, run.retriever))
+    texts = passage_inputs(town_base.passages)
+    np.testing.assert_array_equal(after.encode(texts, "passage"), before.encode(texts, "passage"))
+    asked = [question.text for question in town_questions]
+    assert not np.allclose(after.encode(asked, "query"), before.encode(asked, "query"), atol=1e-3)
+    # What the saved folders find is what the training found at the end.
+    found = Searcher(after, DenseIndex.load(run.index), town_base.passages)
+    ids = [question.query_id for question in town_questions]
+    best = found.run(ids, asked, 3, "dense").groupby("query_id")["passage_id"].agg(set)
+    recall = np.mean([bool(best[question.query_id] & question.right) for question in town_questions])
+    assert recall == run.report["gate"][1]["recall"] > run.report["gate"][0]["recall"]
+
+
+@pytest.mark.parametrize("encoders", ["questions", "both"])
+def test_what_was_trained_apart_is_trained_on_with_the_index_that_came_with_it(train, town_base, encoders):
+    first = train("first", encoders="questions")
+    base = KnowledgeBase(first.retriever, first.index, town_base.passages)
+    # A little only: the gate would keep one that got worse.
+    run = train(
+        "second", plan=replace(PLAN, loop=replace(LOOP, epochs=1, learning_rate=1e-5)), base=base, encoders=encoders
+    )
+    assert run.report["gate"][1]["shipped"] and index_model(run.index) == passage_model(run.retriever)
+    assert (run.index == first.index) == (encoders == "questions")
+    assert model_hash(str(run.retriever)) != model_hash(str(first.retriever))
+
+
+def test_index_is_refused_when_the_encoder_of_passages_is_another_one(train, town_base):
+    first = train("first", encoders="questions")
+    weights = next(first.retriever.glob("document_0_*/model.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\1\2\3\4")
+    with pytest.raises(ValueError, match="was made by another model than"):
+        train("second", base=KnowledgeBase(first.retriever, first.index, town_base.passages), encoders="questions")
+
+
+def test_retriever_of_which_no_encoder_got_better_ships_as_it_was(train, town_base):
+    plan = replace(PLAN, loop=replace(LOOP, epochs=1, learning_rate=0.0))
+    run = train(plan=plan, encoders="questions", train_reader=False, objective="none")
+    assert (run.retriever, run.index) == (town_base.retriever, town_base.index)
+
+
+def test_interrupted_training_of_the_encoder_of_questions_ends_as_an_undisturbed_one(train, monkeypatch):
+    plan, encoders = replace(PLAN, loop=replace(LOOP, epochs=3, checkpoint_seconds=0.0)), "questions"
+    whole = train("whole", plan=plan, encoders=encoders)
+    loss, calls = JointTask.loss, []
+
+    def dying(self, epoch, number):
+        calls.append(number)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return loss(self, epoch, number)
+
+    monkeypatch.setattr(JointTask, "loss", dying)
+    with pytest.raises(KeyboardInterrupt):
+        train("killed", plan=plan, encoders=encoders)
+    again = train("killed", plan=plan, encoders=encoders)
+    files = [sorted(run.retriever.rglob("*.safetensors")) for run in (whole, again)]
+    assert files[0] and [f.read_bytes() for f in files[0]] == [f.read_bytes() for f in files[1]]
+    assert (whole.reader / "model.safetensors").read_bytes() == (again.reader / "model.safetensors").read_bytes()
+    assert whole.log.read_text() == again.log.read_text() and len(calls) > 6
 
 
 def test_retriever_alone_learns_to_find_and_leaves_the_reader_as_it_is(train, tiny_model, machine):
@@ -126,7 +197,7 @@ def test_same_call_after_the_end_trains_nothing_and_leaves_the_same(train):
 def test_best_weights_of_dev_are_those_that_are_left(train, machine, town_base, town_questions):
     """A rate that ruins the reader after it had learnt: the report's best step is not the last."""
     plan = replace(PLAN, loop=replace(LOOP, epochs=8, learning_rate=0.03, schedule="constant", clip=100.0))
-    run = train(plan=plan, train_retriever=False, objective="none")
+    run = train(plan=plan, encoders="none", objective="none")
     scores = run.report["scores"]
     best = scores[run.report["best_step"]]
     weight = 1 / JOINT.temperature
@@ -208,9 +279,7 @@ def test_adapters_alone_are_trained_and_are_merged_into_what_is_saved(train, mac
         return merge()
 
     reader.model.merge_and_unload = keep
-    run = train(
-        reader=reader, train_retriever=False, objective="none", plan=replace(PLAN, loop=replace(LOOP, epochs=1))
-    )
+    run = train(reader=reader, encoders="none", objective="none", plan=replace(PLAN, loop=replace(LOOP, epochs=1)))
     moved = {name for name, value in before.items() if not torch.equal(value, trained[name])}
     assert moved and all("lora_" in name for name in moved)
     assert not list(run.reader.glob("adapter*"))

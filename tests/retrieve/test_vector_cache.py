@@ -11,7 +11,8 @@ import pytest
 
 from ragsmith.compute.device import Machine
 from ragsmith.retrieve import encoder as module
-from ragsmith.retrieve.encoder import Encoder, Kind, load_sentence_transformer
+from ragsmith.retrieve.encoder import Encoder, load_sentence_transformer
+from ragsmith.retrieve.routes import Kind
 
 CPU = Machine("cpu", "fp32")
 TEXTS = [f"text number {number}" for number in range(12)] + ["text number 3", ""]

@@ -13,8 +13,9 @@ from ragsmith.learn.loop import PlainTask
 from ragsmith.learn.losses import distillation, info_nce, margin_mse, mask_false_negatives, matryoshka
 from ragsmith.learn.ranking import ndcg, share_of_commonest
 from ragsmith.learn.training_data import Batch, BatchBuilder
-from ragsmith.retrieve.encoder import Encoder, Kind
+from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.index import DenseIndex
+from ragsmith.retrieve.routes import Kind
 from ragsmith.store import hash_json
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ class ContrastiveTask(PlainTask):
         import torch
 
         tokens = self._tokens(epoch, number)
-        recompute = self.vectors.must_recompute([*map(len, tokens.queries), *map(len, tokens.passages)])
+        recompute = self.vectors.must_recompute([*map(len, tokens.queries)], [*map(len, tokens.passages)])
         weights = self.encoder.weights()
         queries = self._embedded(tokens.queries, "query", recompute, weights)
         passages = self._embedded(tokens.passages, "passage", recompute, weights)

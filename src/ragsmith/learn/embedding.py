@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ragsmith.compute import memory
-from ragsmith.retrieve.encoder import Encoder, Kind
+from ragsmith.retrieve.encoder import Encoder
+from ragsmith.retrieve.routes import Kind
+from ragsmith.retrieve.tower import Tower
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +52,7 @@ class TrainingEncoder:
 
         if not token_ids:
             return torch.zeros(0, self.encoder.dimension, device=self.encoder.machine.device)
-        batches = self.encoder.batches(token_ids, self.micro_tokens)
+        batches = self.encoder.batches(token_ids, kind, self.micro_tokens)
         parts = []
         for batch in batches:
             sequences = [token_ids[place] for place in batch]
@@ -62,9 +64,11 @@ class TrainingEncoder:
         order = torch.tensor([place for batch in batches for place in batch], device=vectors.device)
         return vectors[torch.argsort(order)]
 
-    def must_recompute(self, lengths: Sequence[int]) -> bool:
-        """Whether a batch of these lengths needs more than `activation_bytes` when everything is kept."""
-        return activation_bytes(self.encoder, lengths) > self.activation_bytes
+    def must_recompute(self, queries: Sequence[int], passages: Sequence[int] = ()) -> bool:
+        """Whether queries and passages of these lengths need more than `activation_bytes` when everything is kept."""
+        towers = self.encoder.towers
+        needed = activation_bytes(towers["query"], queries) + activation_bytes(towers["passage"], passages)
+        return needed > self.activation_bytes
 
     def shrink(self) -> bool:
         """Keep nothing, in parts half as long; False when a part is one text already."""
@@ -80,10 +84,9 @@ class TrainingEncoder:
         return True
 
 
-def activation_bytes(encoder: Encoder, lengths: Sequence[int]) -> int:
-    """About what the backward pass of an encoder needs for sequences of these lengths."""
-    config = getattr(getattr(encoder.model[0], "auto_model", None), "config", None)
-    return memory.activation_bytes(config, lengths, encoder.machine.precision, encoder.dimension)
+def activation_bytes(tower: Tower, lengths: Sequence[int]) -> int:
+    """About what the backward pass of a tower needs for sequences of these lengths."""
+    return memory.activation_bytes(tower.transformer.config, lengths, tower.machine.precision, tower.dimension)
 
 
 def shortened(token_ids: list[int], limit: int) -> list[int]:

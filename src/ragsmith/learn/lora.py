@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from ragsmith.learn.checkpoints import weights
 from ragsmith.retrieve.encoder import Encoder
-from ragsmith.retrieve.packed import packed_backbone
 
 if TYPE_CHECKING:
     import torch
@@ -29,17 +28,17 @@ class LoraSettings:
 
 
 def add_adapters(encoder: Encoder, settings: LoraSettings, seed: int) -> None:
-    """Put untrained adapters on an encoder's transformer and freeze the rest; its vectors stay the same.
+    """Put untrained adapters on an encoder's transformers and freeze the rest; its vectors stay the same.
 
     Raises:
         ModuleNotFoundError: peft is not installed.
-        ValueError: the model has no transformer, or no layer of these names.
+        ValueError: no layer of these names.
     """
-    first: Any = encoder.model[0]
-    if not hasattr(first, "auto_model"):
-        raise ValueError(f"lora.rank is above 0, but {type(first).__name__} is no transformer: set it to 0.")
-    first.model = with_adapters(first.auto_model, settings, seed)
-    encoder.backbone = packed_backbone(first.model)
+    for tower in encoder.different_towers:
+        first: Any = tower.modules[0]
+        if not hasattr(first.auto_model, "merge_adapter"):  # routes may have their transformer in common
+            first.model = with_adapters(first.auto_model, settings, seed)
+        tower.find_backbone()
 
 
 def with_adapters(model: "PreTrainedModel", settings: LoraSettings, seed: int) -> Any:
@@ -69,14 +68,16 @@ def with_adapters(model: "PreTrainedModel", settings: LoraSettings, seed: int) -
 
 def merged_weights(encoder: Encoder) -> "dict[str, torch.Tensor]":
     """The state dict of the model without adapters, and with what they learned; of a plain model, its own."""
-    inner: Any = getattr(encoder.model[0], "auto_model", None)
-    if not hasattr(inner, "merge_adapter"):
+    adapted = {id(tower.transformer): tower.transformer for tower in encoder.different_towers}
+    if not all(hasattr(transformer, "merge_adapter") for transformer in adapted.values()):
         return weights(encoder.model)
-    inner.merge_adapter()
+    for transformer in adapted.values():
+        transformer.merge_adapter()
     found = {
         name.replace(".base_model.model.", ".", 1).replace(".base_layer.", "."): tensor
         for name, tensor in weights(encoder.model).items()
         if ".lora_" not in name
     }
-    inner.unmerge_adapter()
+    for transformer in adapted.values():
+        transformer.unmerge_adapter()
     return found

@@ -18,7 +18,6 @@ from ragsmith.learn.model_card import model_card
 from ragsmith.learn.stages import RetrieverData, Stage
 from ragsmith.learn.training_data import BatchBuilder, training_examples
 from ragsmith.retrieve.encoder import Encoder
-from ragsmith.retrieve.identity import model_identity
 from ragsmith.retrieve.models import model_hash
 from ragsmith.store import hash_json
 
@@ -224,7 +223,8 @@ def train_stage(
         examples, data.passages, settings.batch_size, settings.negatives, settings.cut_probability, loop.seed
     )
     # The folder's hash for the prompts, the model's own for the weights that the stage starts from.
-    identity = hash_json([model_hash(str(base)), model_identity(encoder.model), asdict(settings.lora)])
+    own = [tower.identity() for tower in encoder.different_towers]
+    identity = hash_json([model_hash(str(base)), own, asdict(settings.lora)])
     if settings.lora.rank:
         add_adapters(encoder, settings.lora, loop.seed)
     task = ContrastiveTask(encoder, builder, data.dev, settings.contrastive, identity)

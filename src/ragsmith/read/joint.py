@@ -13,13 +13,14 @@ from ragsmith.learn.ranking import share_of_commonest
 from ragsmith.read.evidence import Evidence
 from ragsmith.read.extractive import ExtractiveReader
 from ragsmith.read.generative import GenerativeReader
-from ragsmith.read.joint_settings import JointQuestion, JointSettings
+from ragsmith.read.joint_settings import Encoders, JointQuestion, JointSettings
 from ragsmith.read.live_index import LiveIndex, weights_of
 from ragsmith.read.objectives import Objective, contrastive, emdr2, log_prior, pdist
 from ragsmith.read.readers import Reader
 from ragsmith.read.reading import ReadingPassage
 from ragsmith.read.span_evidence import span_evidence
 from ragsmith.read.training import ReadingExample, exact_share
+from ragsmith.retrieve.routes import Kind, shares_weights
 from ragsmith.store import hash_json
 
 if TYPE_CHECKING:
@@ -29,24 +30,26 @@ logger = logging.getLogger(__name__)
 
 # Where more than this share of dev questions gets the very same passages, the retriever answers everything alike.
 COLLAPSED = 0.5
+MOVING: dict[Encoders, tuple[Kind, ...]] = {"none": (), "questions": ("query",), "both": ("query", "passage")}
 UNLIKELY = -1e8  # below it, a likelihood says that the passage does not hold the answer
 
 
 class JointTask:
     """Reader and retriever as the loop trains them (RAG, Lewis et al. 2020; end to end, Siriwardhana et al. 2023).
 
-    Passages are found with the index's vectors, which may lag behind, and scored with vectors made now: the gradient
-    reaches the encoder through question and passages.
+    Where both encoders move, passages are found with the index's vectors, which may lag behind, and scored with
+    vectors made now: the gradient reaches the encoder through question and passages. Where that of questions moves
+    alone, the index's vectors are what passages are scored with too.
 
     Args:
         reader: trained in place, unless frozen.
-        index: the live knowledge base; its encoder is trained in place, unless frozen.
+        index: the live knowledge base; its encoder is trained in place, as far as `encoders` says.
         train, dev: questions; dev questions are judged by exact match.
         settings: see `JointSettings`.
         base_hash: content hash of the models, the index and the passages before training.
     Raises:
-        ValueError: nothing is trained, not even in the first steps, or no objective would teach a retriever that is to
-            be trained.
+        ValueError: nothing is trained, not even in the first steps, no objective would teach a retriever that is to
+            be trained, or the encoder of questions is to be trained alone and encodes passages too.
     """
 
     def __init__(
@@ -60,23 +63,29 @@ class JointTask:
     ) -> None:
         import torch
 
-        if not settings.train_reader and not settings.train_retriever:
+        trains_retriever = settings.encoders != "none"
+        if not settings.train_reader and not trains_retriever:
             raise ValueError("Neither reader nor retriever is to be trained.")
-        if settings.train_retriever and settings.objective == "none" and not settings.contrastive_weight:
+        if trains_retriever and settings.objective == "none" and not settings.contrastive_weight:
             raise ValueError(
                 "The retriever is to be trained, but nothing teaches it: set objective to marginal, emdr2 or pdist, "
                 "or contrastive_weight above 0."
             )
-        if settings.retriever_after and settings.train_retriever and not settings.train_reader:
+        if settings.retriever_after and trains_retriever and not settings.train_reader:
             raise ValueError(
                 f"retriever_after is {settings.retriever_after}, and the retriever alone is trained: the steps before "
                 "would train nothing. Set it to 0."
             )
         fused = isinstance(reader, GenerativeReader) and reader.settings.kind in {"fid", "causal"}
-        if settings.train_retriever and settings.objective == "marginal" and fused:
+        if trains_retriever and settings.objective == "marginal" and fused:
             raise ValueError(
                 "A reader that sees all passages at once does not depend on the retriever's shares, so marginal "
                 "teaches nothing. Set objective to emdr2 (the same marginal, with the reader as a teacher) or pdist."
+            )
+        if settings.encoders == "questions" and shares_weights(index.encoder.model):
+            raise ValueError(
+                "The encoder of questions is to be trained alone, and it shares weights with that of passages: give "
+                "questions a copy of their own with `ragsmith.retrieve.routes.separated`, or set encoders to both."
             )
         self.reader = reader
         # A reader that has no part in the training says nothing about it.
@@ -84,7 +93,9 @@ class JointTask:
         self.index = index
         self.encoder = index.encoder
         self.module: torch.nn.Module = torch.nn.ModuleDict({"retriever": self.encoder.model, "reader": reader.model})
-        self.encoder.model.requires_grad_(settings.train_retriever)
+        self.encoder.model.requires_grad_(settings.encoders == "both")
+        if settings.encoders == "questions":
+            self.encoder.towers["query"].module.requires_grad_(True)
         if not settings.train_reader:  # where there are adapters, the weights below them are frozen already
             reader.model.requires_grad_(False)
         set_dropout(self.module, settings.dropout)
@@ -100,7 +111,8 @@ class JointTask:
         self.done = 0  # steps: the weights are those after so many
         drawn = np.random.default_rng([settings.seed, 1]).permutation(len(self.train))[: index.settings.probe_queries]
         self.probe = [self.train[place].text for place in drawn]
-        self._sizes = (weights_of(self.encoder.model), weights_of(reader.model))
+        self._sizes = {kind: weights_of(tower.module) for kind, tower in self.encoder.towers.items()}
+        self._reader_size = weights_of(reader.model)
 
     def identity(self) -> str:
         """Hash of all that decides the outcome."""
@@ -122,10 +134,10 @@ class JointTask:
         settings = self.settings
         step = epoch * (self.batches_per_epoch // settings.accumulation) + number // settings.accumulation
         self.done = step + 1
-        for part, trained in (("retriever", settings.train_retriever), ("reader", settings.train_reader)):
+        for part, trained in (("retriever", settings.encoders != "none"), ("reader", settings.train_reader)):
             if not trained:  # what is frozen has no dropout either
                 self.module.get_submodule(part).eval()
-        if settings.train_retriever:
+        if self.index_ages:
             self.index.before_step(step, self.probe)
         order = np.random.default_rng([settings.seed, 0, epoch]).permutation(len(self.train))
         chosen = [self.train[place] for place in order[number * settings.batch_size :][: settings.batch_size]]
@@ -143,7 +155,7 @@ class JointTask:
         tokens = self._token_ids(chosen, rows)
         scores, present, every = self._scores(tokens, chosen, found, rows, step)
         prior = log_prior(scores, present)
-        taught = settings.objective if settings.train_retriever and step >= settings.retriever_after else "none"
+        taught = settings.objective if self.moving(step) else "none"
         evidence, readable = self._evidence(
             chosen, found, prior if taught == "marginal" else prior.detach(), present, taught, draws
         )
@@ -160,13 +172,14 @@ class JointTask:
             )
         count = readable.sum().clamp(min=1)
         means = {name: values.masked_fill(~readable, 0.0).sum() / count for name, values in parts.items()}
-        if settings.contrastive_weight and settings.train_retriever:
+        if settings.contrastive_weight and settings.encoders != "none":
             right = self._right(chosen, rows).to(every.device)
             judged = right.any(dim=1)
             apart = contrastive(every, right).sum() / judged.sum().clamp(min=1)
             means["contrastive_loss"] = settings.contrastive_weight * apart
         loss = scores.sum() * 0 + sum(means.values())
-        self._count(tokens, rows, found)
+        if self.index_ages:
+            self._count(tokens, rows, found)
         widest = max(2, prior.shape[1])
         shares = prior.detach().exp()
         entropy = -(shares * prior.detach().clamp_min(-1e4)).sum(dim=1).mean() / math.log(widest)
@@ -176,9 +189,20 @@ class JointTask:
             "readable": float(readable.float().mean()),
             "prior_entropy": float(entropy),
             "index_version": float(self.index.version),
-            "index_age": float(step - self.index.at_step),
+            "index_age": float(step - self.index.at_step) if self.index_ages else 0.0,
             "index_overlap": self.index.overlap,
         }
+
+    @property
+    def index_ages(self) -> bool:
+        """Whether passages get other vectors in training than those that the index has."""
+        return self.settings.encoders == "both"
+
+    def moving(self, step: int) -> tuple[Kind, ...]:
+        """The kinds of text whose encoder learns in a step."""
+        if step < self.settings.retriever_after:
+            return ()
+        return MOVING[self.settings.encoders]
 
     def retrieve(self, questions: Sequence[JointQuestion]) -> list[list[tuple[int, float]]]:
         """What is read for each question: rows of the index and cosines, best first, at least one each."""
@@ -201,10 +225,11 @@ class JointTask:
         return [*rows[: self.settings.passages - 1], known[0]]
 
     def _token_ids(self, chosen: Sequence[JointQuestion], rows: list[int]) -> tuple[list[list[int]], list[list[int]]]:
-        """Token ids of the questions and of the passages, as the retriever reads them in training."""
+        """Token ids of the questions and of the passages, as the retriever reads them in training, if it does."""
         limits = self.settings.max_query_tokens, self.settings.max_passage_tokens
         queries = self.encoder.token_ids([question.text for question in chosen], "query")
-        passages = self.encoder.token_ids([self.index.texts[row] for row in rows], "passage")
+        texts = [self.index.texts[row] for row in rows] if self.index_ages else []
+        passages = self.encoder.token_ids(texts, "passage")
         return [shortened(ids, limits[0]) for ids in queries], [shortened(ids, limits[1]) for ids in passages]
 
     def _scores(
@@ -223,16 +248,18 @@ class JointTask:
         import torch
 
         device = self.encoder.machine.device
-        moving = self.settings.train_retriever and step >= self.settings.retriever_after
-        if moving:
-            again = self.vectors.must_recompute([len(ids) for some in tokens for ids in some])
-            weights = self.encoder.weights()
+        moving = self.moving(step)
+        lengths = [[len(ids) for ids in some] for some in tokens]
+        again = self.vectors.must_recompute(lengths[0], lengths[1] if "passage" in moving else ())
+        weights = self.encoder.weights(moving)
+        if "query" in moving:
             of_queries = self.vectors.embed(tokens[0], "query", again, weights)
+        else:
+            asked = [question.text for question in chosen]
+            of_queries = torch.from_numpy(self.encoder.encode(asked, "query")).to(device)
+        if "passage" in moving:
             of_passages = self.vectors.embed(tokens[1], "passage", again, weights)
         else:
-            of_queries = torch.from_numpy(self.encoder.encode([question.text for question in chosen], "query")).to(
-                device
-            )
             of_passages = torch.from_numpy(np.ascontiguousarray(self.index.vectors[rows])).to(device)
         every = of_queries @ of_passages.T / self.settings.temperature
         place = {row: number for number, row in enumerate(rows)}
@@ -303,15 +330,15 @@ class JointTask:
         """Tell the index's budget what the step computes: forward and backward, three times the products."""
         lengths = dict(zip(rows, map(len, tokens[1]), strict=True))
         questions = list(map(len, tokens[0]))
-        embedded = sum(questions) + sum(lengths.values())
+        embedded = sum(questions) * self._sizes["query"] + sum(lengths.values()) * self._sizes["passage"]
         read = sum(questions[number] + lengths[row] for number, some in enumerate(found) for row in some)
-        self.index.note_training(3.0 * (embedded * self._sizes[0] + read * self._sizes[1]))
+        self.index.note_training(3.0 * (embedded + read * self._reader_size))
 
     # --- dev ---
 
     def evaluate(self) -> tuple[float, dict[str, float]]:
         """`dev_score` with a fresh index; figures also say what keeping it fresh took so far."""
-        if self.settings.train_retriever:
+        if self.index_ages:
             self.index.make_fresh(self.done)
         score, figures = self.dev_score()
         return score, figures | {

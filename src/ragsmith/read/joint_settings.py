@@ -1,9 +1,12 @@
 """What joint training is told: questions, and what is trained by which losses."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from ragsmith.read.objectives import Objective
 from ragsmith.retrieve.search import Mode
+
+Encoders = Literal["none", "questions", "both"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,10 @@ class JointSettings:
     """What is trained, and by which losses.
 
     Attributes:
-        train_reader, train_retriever: which weights move. The retriever's are those of questions and of passages.
+        train_reader: whether its weights move.
+        encoders: of the retriever, which weights move. `questions`: those that encode questions, which then have to be
+            others than those of passages, and passages keep their vectors (RAG, Lewis et al. 2020); `both`: those
+            of questions and of passages, be they the same or not.
         objective: what the reader teaches the retriever, see `ragsmith.read.objectives`; `none` teaches nothing.
         objective_weight: of `emdr2` and `pdist` beside the reader's loss; in `marginal` they are one.
         contrastive_weight: of the loss on passages that are known to be right, against all others of the batch.
@@ -51,7 +57,7 @@ class JointSettings:
     """
 
     train_reader: bool = True
-    train_retriever: bool = True
+    encoders: Encoders = "both"
     objective: Objective = "marginal"
     objective_weight: float = 1.0
     contrastive_weight: float = 0.0

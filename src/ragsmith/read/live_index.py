@@ -191,7 +191,8 @@ class LiveIndex:
         if self._cost is None:
             places = np.linspace(0, len(self.texts) - 1, min(SAMPLED, len(self.texts))).astype(int)
             tokens = [len(ids) for ids in self.encoder.token_ids([self.texts[place] for place in places], "passage")]
-            self._cost = float(np.mean(tokens)) * len(self.texts) * weights_of(self.encoder.model)
+            per_token = weights_of(self.encoder.towers["passage"].module)
+            self._cost = float(np.mean(tokens)) * len(self.texts) * per_token
         return self._cost
 
     def _probe_share(self) -> float:

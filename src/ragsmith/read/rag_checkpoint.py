@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from ragsmith.compute.device import Machine
 from ragsmith.read.decoding import Decoding
+from ragsmith.read.dpr_encoders import BERT_FIELDS, save_question_encoder, save_two_encoders
 from ragsmith.read.generative import PASSAGE, QUESTION, GenerativeKind, GenerativeSettings
 from ragsmith.read.readers import reader_kind
 from ragsmith.read.seq2seq import Seq2SeqReader
 from ragsmith.retrieve.encoder import load_sentence_transformer, quiet_transformers
 from ragsmith.retrieve.models import ModelError, check_model_folder
+from ragsmith.retrieve.routes import prompt_of, routes
 from ragsmith.store.publish import check_target, publish_directory
 
 if TYPE_CHECKING:
@@ -28,22 +30,6 @@ ARCHITECTURES: dict[GenerativeKind, str] = {
     "rag_sequence": "RagSequenceForGeneration",
 }
 QUESTION_TOKENIZER, GENERATOR_TOKENIZER = "question_encoder_tokenizer", "generator_tokenizer"
-# What BERT and DPR name alike in their configurations.
-BERT_FIELDS = (
-    "vocab_size",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "intermediate_size",
-    "hidden_act",
-    "hidden_dropout_prob",
-    "attention_probs_dropout_prob",
-    "max_position_embeddings",
-    "type_vocab_size",
-    "initializer_range",
-    "layer_norm_eps",
-    "pad_token_id",
-)
 TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 USUAL_LENGTH = 20  # of an answer with its start token, where a checkpoint's generation_config does not say
 
@@ -54,7 +40,7 @@ class ImportedRag:
 
     Attributes:
         reader: folder for `load_reader`.
-        encoder: sentence-transformers folder of the question encoder.
+        encoder: sentence-transformers folder of the question encoder, and of that of passages where one was given.
         title_sep: what the generator is used to between a passage's title and its text; for `composed_passage`.
     """
 
@@ -63,25 +49,36 @@ class ImportedRag:
     title_sep: str
 
 
-def import_rag(checkpoint: Path, reader: Path, encoder: Path, kind: GenerativeKind | None = None) -> ImportedRag:
+def import_rag(
+    checkpoint: Path,
+    reader: Path,
+    encoder: Path,
+    kind: GenerativeKind | None = None,
+    passage_encoder: Path | None = None,
+) -> ImportedRag:
     """Take a RAG checkpoint of transformers apart into a reader and a question encoder.
 
     The reader gives the checkpoint's losses and generations for the same passages and scores: `prior_weight` is 1, and
     a pair is composed as transformers composes it when its passages are texts of `composed_passage`. A pair that is
     too long loses the end of its passage; transformers cuts the end of the pair, which is the question.
 
-    What is not reproduced: DPR compares questions with passages by the plain dot product and encodes passages with a
-    second encoder, which is not in the checkpoint. Here both are encoded by one encoder and compared by cosine: take
-    the encoder as a start for tuning, tune `prior_weight`, or give the reader passages and scores from elsewhere.
+    What is not reproduced: DPR compares questions with passages by the plain dot product, and here they are compared
+    by cosine. Its second encoder, of passages, is not in the checkpoint: without `passage_encoder` both are encoded
+    by one. Take the encoder as a start for tuning, tune `prior_weight`, or give the reader passages and scores from
+    elsewhere.
 
     Args:
         checkpoint: what `save_pretrained` of transformers' RAG classes and of its `RagTokenizer` wrote.
         reader: new folder.
         encoder: new folder; vectors are the state of the first token.
         kind: `rag_token` or `rag_sequence`; None takes what the checkpoint says of itself.
+        passage_encoder: what passages are encoded with: a DPR context encoder as transformers saves it, such as
+            `facebook/dpr-ctx_encoder-multiset-base` with safetensors weights, or a sentence-transformers folder; None:
+            the question encoder.
     Raises:
         ModelError: it is no RAG checkpoint, has no safetensors weights, lacks some, or has parts that cannot be
-            mapped; the message says which.
+            mapped, or the encoder of passages is of neither kind or has vectors of another length; the message says
+            which.
         FileExistsError: something that was not published here lies where a folder should go.
     """
     import torch
@@ -89,6 +86,8 @@ def import_rag(checkpoint: Path, reader: Path, encoder: Path, kind: GenerativeKi
 
     config = rag_config(checkpoint)
     check_model_folder(checkpoint)
+    if passage_encoder is not None:
+        check_model_folder(passage_encoder)
     kind = kind or stated_kind(checkpoint, config)
     if kind not in ARCHITECTURES:
         raise ModelError(f"A RAG checkpoint cannot be read as {kind!r}. Choose one of: {', '.join(ARCHITECTURES)}.")
@@ -130,8 +129,16 @@ def import_rag(checkpoint: Path, reader: Path, encoder: Path, kind: GenerativeKi
     )
     model.generator.generation_config = generation
     ours = Seq2SeqReader(model.generator, written, settings, Machine("cpu", "fp32"))
+    questions = model.question_encoder
+
+    def write_encoder(folder: Path) -> None:
+        if passage_encoder is None:
+            save_question_encoder(questions, asked, folder)
+        else:
+            save_two_encoders(questions, asked, passage_encoder, folder)
+
+    publish_directory(encoder, write_encoder)  # first: an encoder of passages may still be refused
     publish_directory(reader, ours.save)
-    publish_directory(encoder, lambda folder: save_question_encoder(model.question_encoder, asked, folder))
     return ImportedRag(reader, encoder, model.config.title_sep)
 
 
@@ -204,30 +211,6 @@ def prefix_of(config: Any) -> str:
     return str(getattr(config, "prefix", None) or "")
 
 
-def save_question_encoder(question_encoder: Any, tokenizer: Any, folder: Path) -> None:
-    """A DPR or BERT question encoder as a sentence-transformers folder whose vector is the first token's state."""
-    import shutil
-
-    import torch
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
-    from transformers import BertConfig, BertModel
-
-    bert = question_encoder.question_encoder.bert_model if hasattr(question_encoder, "question_encoder") else None
-    bert = question_encoder if bert is None else bert
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # the pooler, which DPR lacks and nothing here uses
-        ours = BertModel(BertConfig(**{name: getattr(bert.config, name) for name in BERT_FIELDS}))
-    ours.load_state_dict(bert.state_dict(), strict=False)
-    backbone = folder / "backbone"
-    ours.save_pretrained(str(backbone), safe_serialization=True)
-    tokenizer.save_pretrained(str(backbone))
-    transformer = Transformer(str(backbone), max_seq_length=bert.config.max_position_embeddings)
-    pooling = Pooling(bert.config.hidden_size, pooling_mode="cls")
-    SentenceTransformer(modules=[transformer, pooling], device="cpu").save(str(folder), create_model_card=False)
-    shutil.rmtree(backbone)
-
-
 def export_rag(encoder: Path, reader: Path, target: Path, n_docs: int = 5) -> Path:
     """Write retriever and reader as a checkpoint that transformers' RAG classes load.
 
@@ -237,7 +220,8 @@ def export_rag(encoder: Path, reader: Path, target: Path, n_docs: int = 5) -> Pa
     nothing of a generator's own generation_config: pass `forced_bos_token_id` to its `generate` where there is one.
 
     Args:
-        encoder: sentence-transformers folder.
+        encoder: sentence-transformers folder; of one with an encoder of passages of its own, that of questions is
+            written.
         reader: folder of a `rag_token` or `rag_sequence` reader.
         target: new folder.
         n_docs: passages that transformers reads for each question.
@@ -265,8 +249,9 @@ def export_rag(encoder: Path, reader: Path, target: Path, n_docs: int = 5) -> Pa
         raise ModelError(f"transformers' RAG format cannot hold this exactly: {'; '.join(reasons)}.")
 
     def write(folder: Path) -> None:
-        rag_model(bi_encoder[0].auto_model, ours, n_docs).save_pretrained(str(folder), safe_serialization=True)
-        bi_encoder.tokenizer.save_pretrained(str(folder / QUESTION_TOKENIZER))
+        first: Any = routes(bi_encoder)["query"][0]
+        rag_model(first.auto_model, ours, n_docs).save_pretrained(str(folder), safe_serialization=True)
+        first.tokenizer.save_pretrained(str(folder / QUESTION_TOKENIZER))
         ours.tokenizer.save_pretrained(str(folder / GENERATOR_TOKENIZER))
 
     publish_directory(target, write)
@@ -277,8 +262,9 @@ def encoder_reasons(model: Any) -> list[str]:
     """Why a bi-encoder is no DPR question encoder; empty when it is one."""
     from transformers import BertModel
 
-    backbone = getattr(model[0], "auto_model", None)
-    modules = [type(module).__name__ for module in model]
+    found = routes(model)["query"]
+    backbone: Any = getattr(found[0], "auto_model", None)
+    modules = [type(module).__name__ for module in found]
     if not isinstance(backbone, BertModel):
         return [f"the retriever is a {type(backbone).__name__}, and a question encoder must be a BERT"]
     reasons = []
@@ -287,14 +273,13 @@ def encoder_reasons(model: Any) -> list[str]:
             f"after its transformer the retriever has {', '.join(modules[1:]) or 'nothing'}, and a question encoder "
             "has a pooling alone"
         )
-    pooling = next((module for module in model if type(module).__name__ == "Pooling"), None)
+    pooling: Any = next((module for module in found if type(module).__name__ == "Pooling"), None)
     if pooling is not None and pooling.pooling_mode != "cls":
         reasons.append(
             f"the retriever pools by {pooling.pooling_mode!r}, and a question encoder takes the state of the first "
             "token"
         )
-    names = ("query", model.default_prompt_name)
-    if prompt := next((model.prompts[name] for name in names if name and model.prompts.get(name)), ""):
+    if prompt := prompt_of(model, "query"):
         reasons.append(f"the retriever puts {prompt!r} before a question, and transformers puts nothing")
     positions = getattr(backbone.config, "position_embedding_type", "absolute")
     if positions != "absolute":

@@ -10,6 +10,7 @@ from ragsmith.retrieve.build import build_index
 from ragsmith.retrieve.encoder import load_sentence_transformer
 from ragsmith.retrieve.index import saved_settings
 from ragsmith.retrieve.models import model_hash
+from ragsmith.retrieve.routes import routes
 from ragsmith.store import is_complete, publish_directory
 
 
@@ -37,8 +38,9 @@ def random_retriever(base: KnowledgeBase, machine: Machine, batch_tokens: int, s
     if not is_complete(folder) or (folder / mark).read_text("utf-8") != wanted:
         shutil.rmtree(work, ignore_errors=True)
         model = load_sentence_transformer(base.retriever)
-        first: Any = model[0]
-        reset_weights(first.auto_model, seed)
+        for modules in routes(model).values():  # of a model with one encoder the same twice, with the same seed
+            first: Any = modules[0]
+            reset_weights(first.auto_model, seed)
 
         def write(staging: Path) -> None:
             model.save(str(staging), create_model_card=False, safe_serialization=True)

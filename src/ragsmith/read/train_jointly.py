@@ -22,10 +22,12 @@ from ragsmith.read.live_index import LiveIndex, RefreshSettings, passage_faults
 from ragsmith.read.new_reader import merged
 from ragsmith.read.readers import Reader
 from ragsmith.read.training import tune_prior
-from ragsmith.retrieve.encoder import Encoder
+from ragsmith.retrieve.encoder import Encoder, load_sentence_transformer
 from ragsmith.retrieve.identity import add_weights
 from ragsmith.retrieve.index import DenseIndex, index_model
 from ragsmith.retrieve.models import model_hash
+from ragsmith.retrieve.route_files import mark_passage_model, passage_model
+from ragsmith.retrieve.routes import KINDS, separated
 from ragsmith.store import hash_json
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ class JointRun:
 
     Attributes:
         retriever, index, reader: finished folders that belong together; the first two are those given when the
-            retriever was not trained.
+            retriever was not trained, and so is the index when the encoder of questions was trained alone.
         report: dev scores by step, steps, refreshes.
         log: JSONL of every step.
     """
@@ -92,16 +94,19 @@ def train_jointly(
     """
     check_questions(train, dev, base.passages)
     made_by = index_model(base.index)
-    if made_by != model_hash(str(base.retriever)):
+    if made_by != passage_model(base.retriever):
         raise ValueError(
             f"The index in {base.index} was made by another model than {base.retriever}. Build it again: "
             "kedro run --pipelines retriever_training"
         )
-    encoder = Encoder.load(base.retriever, machine, batch_tokens=plan.joint.micro_tokens)
+    model = load_sentence_transformer(base.retriever)
+    if plan.joint.encoders == "questions":
+        model = separated(model)
+    encoder = Encoder(model, machine, batch_tokens=plan.joint.micro_tokens)
     # Trained and read with the same prior: the softmax of cosines over temperature.
     reader.settings = replace(reader.settings, prior_weight=1 / plan.joint.temperature)
     live = LiveIndex(encoder, DenseIndex.load(base.index), base.passages, plan.refresh, work / "fit" / "index")
-    known = hash_json([made_by, state_hash(reader), live.passage_ids, live.texts])
+    known = hash_json([model_hash(str(base.retriever)), made_by, state_hash(reader), live.passage_ids, live.texts])
     train, spanless = instructive(reader, train, live, plan.joint)
     task = JointTask(reader, live, train, dev, plan.joint, known)
     untouched = weights(task.module)
@@ -117,12 +122,16 @@ def train_jointly(
     task.module.eval()
     folders = {name: fresh_folder(work / name) for name in ("retriever", "index", "reader")}
     retriever, index, gate = base.retriever, base.index, []
-    if plan.joint.train_retriever:
+    if plan.joint.encoders != "none":
         gate = choose_retriever(task, untouched)
         if gate[1]["shipped"]:
-            retriever, index = folders["retriever"], folders["index"]
+            retriever = folders["retriever"]
             encoder.model.save(str(retriever), create_model_card=False, safe_serialization=True)
-            live.searcher.index.save(index, model_hash(str(retriever)))
+            if task.index_ages:
+                index = folders["index"]
+                live.searcher.index.save(index, passage_model(retriever))
+            else:
+                mark_passage_model(retriever, made_by)
     prior: list[dict[str, float]] = []
     if isinstance(reader, ExtractiveReader):
         tried = sorted({*plan.prior_weights, reader.settings.prior_weight})
@@ -139,6 +148,7 @@ def train_jointly(
         "examples": len(train),
         "without_span": spanless,
         "dev_questions": len(dev),
+        "encoders": plan.joint.encoders,
         "objective": plan.joint.objective,
         "gate": gate,
         "prior": prior,
@@ -168,8 +178,9 @@ def choose_retriever(task: JointTask, untouched: "dict[str, torch.Tensor]") -> l
     }
     # Whatever version training ended with: these are the weights that would ship. A tokenizer is saved with the limit
     # of its last call, which would be another one in a run that was killed just before: encode last, then save.
-    trained = weights(module)
-    fresh = live.start.with_vectors(live.encoder.encode(live.texts, "passage", "index"))
+    trained, fresh = weights(module), live.start
+    if task.index_ages:
+        fresh = live.start.with_vectors(live.encoder.encode(live.texts, "passage", "index"))
     rows = []
     for name, state, index in (("before", before, live.start), ("trained", trained, fresh)):
         module.load_state_dict(state)
@@ -190,7 +201,8 @@ def choose_retriever(task: JointTask, untouched: "dict[str, torch.Tensor]") -> l
     if not ships:
         module.load_state_dict(before)
         live.searcher.index = live.start
-    live.encoder.token_ids([""], "passage")
+    for kind in KINDS:
+        live.encoder.token_ids([""], kind)
     return [row | {"shipped": (row["name"] == "trained") == ships} for row in rows]
 
 
@@ -247,7 +259,7 @@ def instructive(
             len(lost), len(train), ", ".join([question.query_id for question in lost[:5]] + ["…"] * (len(lost) > 5)),
         )  # fmt: skip
     # Beside a contrastive loss they teach the retriever all the same.
-    kept = settings.train_retriever and settings.contrastive_weight > 0
+    kept = settings.encoders != "none" and settings.contrastive_weight > 0
     left_out = set() if kept else {question.query_id for question in lost}
     return [question for question in train if question.query_id not in left_out], len(lost)
 

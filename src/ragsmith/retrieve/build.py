@@ -8,8 +8,8 @@ import pandas as pd
 from ragsmith.compute.device import Machine
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.index import DenseIndex, IndexSettings
-from ragsmith.retrieve.models import model_hash
 from ragsmith.retrieve.passage_text import passage_inputs
+from ragsmith.retrieve.route_files import passage_model
 
 
 def build_index(
@@ -40,5 +40,5 @@ def build_index(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     hnsw = (settings or IndexSettings()).chosen(len(passages))
-    DenseIndex(passages["passage_id"].tolist(), vectors, hnsw).save(folder, model_hash(str(model)))
+    DenseIndex(passages["passage_id"].tolist(), vectors, hnsw).save(folder, passage_model(model))
     return folder

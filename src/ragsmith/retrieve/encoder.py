@@ -1,22 +1,18 @@
 """Texts to vectors, with any sentence-transformers folder."""
 
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ragsmith.compute.batching import length_batches, padded, token_batches
 from ragsmith.compute.device import Machine, probe
 from ragsmith.compute.memory import freed_memory_kept, give_back_freed
 from ragsmith.compute.progress import progress
-from ragsmith.retrieve.identity import model_identity
-from ragsmith.retrieve.packed import Backbone, packed_backbone, position_limit
-from ragsmith.retrieve.packed.layout import pack
-from ragsmith.retrieve.packed.quantized import has_int8
+from ragsmith.retrieve.routes import KINDS, Kind, prompt_of, routes
+from ragsmith.retrieve.tower import Tower
 from ragsmith.retrieve.vector_cache import VectorCache
 from ragsmith.store import hash_json
 
@@ -24,15 +20,6 @@ if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
 
-logger = logging.getLogger(__name__)
-
-Kind = Literal["query", "passage"]
-# What sentence-transformers calls the prompt of a passage differs between model families.
-PROMPT_NAMES: dict[Kind, tuple[str, ...]] = {"query": ("query",), "passage": ("passage", "document", "corpus")}
-# Modules that compute the same on packed token vectors as on padded ones; an LSTM or a CNN looks at neighbours.
-PACKED_MODULES = {"Pooling", "Dense", "Normalize", "Dropout", "LayerNorm"}
-# Where neither the model nor its tokenizer says how long a text may be.
-USUAL_LIMIT = 512
 # Texts that are tokenised and sorted at once: enough to sort well, and few enough to hold for a corpus of any size.
 CHUNK, FIRST_CHUNK = 2048, 1024
 MANY = 256  # texts for which it pays to keep memory between batches
@@ -42,6 +29,8 @@ KEPT_BATCHES = 8
 
 class Encoder:
     """A bi-encoder: the model's own tokenizer, pooling, prompts and length; vectors of unit length.
+
+    Queries and passages have a tower each; of a model with one encoder for both, it is the same one.
 
     The transformers in `ragsmith.retrieve.packed` are computed without padding and, where the processor multiplies in
     it, in bfloat16. Other models are computed as sentence-transformers does, and the log says so.
@@ -53,7 +42,8 @@ class Encoder:
         max_tokens: texts are cut here; None takes the model's own limit.
         batch_tokens: tokens computed at once.
     Raises:
-        ValueError: the model is no transformer, or its tokenizer gives a single text other token types than 0.
+        ValueError: the model is no transformer, its tokenizer gives a single text other token types than 0, it has
+            routes other than for queries and documents, or theirs give vectors of different lengths.
     """
 
     def __init__(
@@ -66,32 +56,16 @@ class Encoder:
         self.model = model.to(machine.device)
         self.machine = machine
         self.batch_tokens = batch_tokens
-        transformer = getattr(model[0], "auto_model", None)
-        if transformer is None:
+        modules = routes(model)
+        query = Tower(modules["query"], machine, max_tokens)
+        one = modules["passage"] is modules["query"]
+        passage = query if one else Tower(modules["passage"], machine, max_tokens)
+        if query.dimension != passage.dimension:
             raise ValueError(
-                f"The model begins with a {type(model[0]).__name__}, which is no transformer. "
-                "Name one whose first module is a Transformer under 'models' in globals.yml."
+                f"The model encodes queries in {query.dimension} dimensions and passages in {passage.dimension}: they "
+                "cannot be compared. Give both routes vectors of the same length."
             )
-        limits = (max_tokens, model.max_seq_length, position_limit(transformer))
-        # A tokenizer without a limit says 10^30; without positions for more, none of the limits holds.
-        self.max_tokens = min((int(limit) for limit in limits if limit and limit < 10**9), default=USUAL_LIMIT)
-        types = model.tokenizer("a", max_length=8, truncation=True, return_token_type_ids=True).get(
-            "token_type_ids"
-        ) or [0]
-        if any(types):
-            raise ValueError(
-                f"The tokenizer {type(model.tokenizer).__name__} gives the tokens of a single text the types {types}, "
-                "and here all are 0. Use another model, or a tokenizer that gives 0."
-            )
-        flat = all(type(module).__name__ in PACKED_MODULES for module in list(model)[1:])
-        self.backbone = packed_backbone(transformer) if flat else None
-        if self.backbone is None:
-            logger.warning(
-                "%s has no packed computation here: it is computed with padding, as sentence-transformers does.",
-                " → ".join([type(transformer).__name__, *(type(module).__name__ for module in list(model)[1:])]),
-            )
-        self.int8 = machine.int8 and self.backbone is not None and machine.device == "cpu" and has_int8()
-        self._prompt_tokens: dict[str, int] = {}
+        self.towers: dict[Kind, Tower] = {"query": query, "passage": passage}
 
     @classmethod
     def load(
@@ -105,107 +79,64 @@ class Encoder:
         return cls(load_sentence_transformer(folder), machine or probe(), max_tokens, batch_tokens)
 
     @property
+    def different_towers(self) -> list[Tower]:
+        """One for a model that encodes both kinds alike, else two."""
+        return list(dict.fromkeys(self.towers.values()))
+
+    @property
     def dimension(self) -> int:
         """Length of a vector."""
-        size = self.model.get_embedding_dimension()
-        if size is None:
-            raise ValueError("The model does not say how long its vectors are.")
-        return int(size)
+        return self.towers["query"].dimension
+
+    @property
+    def max_tokens(self) -> int:
+        """Where the longest texts are cut."""
+        return max(tower.max_tokens for tower in self.different_towers)
 
     def prompt(self, kind: Kind) -> str:
         """What the model wants before a query or a passage; empty for most."""
-        names = (*PROMPT_NAMES[kind], self.model.default_prompt_name)
-        prompts = (self.model.prompts.get(name) for name in names if name)
-        return next((prompt for prompt in prompts if prompt), "")
+        return prompt_of(self.model, kind)
 
     def prompt_tokens(self, kind: Kind) -> int:
         """Tokens of the prompt that the pooling leaves out; 0 when it includes them or there is no prompt."""
-        prompt = self.prompt(kind)
-        if not prompt or all(getattr(module, "include_prompt", True) for module in self.model):
-            return 0
-        if prompt not in self._prompt_tokens:
-            tokenizer = self.model.tokenizer
-            ids = tokenizer(prompt, truncation=True, max_length=self.max_tokens)["input_ids"]
-            self._prompt_tokens[prompt] = len(ids) - (ids[-1] in tokenizer.all_special_ids)
-        return self._prompt_tokens[prompt]
+        return self.towers[kind].prompt_tokens(self.prompt(kind))
 
     def token_ids(self, texts: Sequence[str], kind: Kind) -> list[list[int]]:
-        """Token ids of each text with its prompt and special tokens, cut at `max_tokens`."""
-        if not texts:
-            return []
+        """Token ids of each text with its prompt and special tokens, cut at the limit."""
         prompt = self.prompt(kind)
-        tokens = self.model.tokenizer(
-            [prompt + text for text in texts],
-            truncation=True,
-            max_length=self.max_tokens,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-        )
-        return list(tokens["input_ids"])
+        return self.towers[kind].token_ids([prompt + text for text in texts])
 
-    def weights(self) -> Any:
-        """The transformer's weights in the precision that is computed in; made once for many calls of `forward`."""
-        import torch
+    def weights(self, kinds: Sequence[Kind] = KINDS) -> dict[Kind, Any]:
+        """The weights for texts of these kinds in the precision that is computed in, for many calls of `forward`."""
+        made = {tower: tower.weights() for tower in dict.fromkeys(self.towers[kind] for kind in kinds)}
+        return {kind: made[self.towers[kind]] for kind in kinds}
 
-        if self.backbone is None:
-            return None
-        if self.int8 and torch.is_inference_mode_enabled():
-            return self.backbone.weights(torch.bfloat16, int8=True)
-        return self.backbone.weights(torch.bfloat16 if self.machine.precision == "bf16" else torch.float32)
-
-    def forward(self, token_ids: Sequence[Sequence[int]], kind: Kind, weights: Any = None) -> "torch.Tensor":
+    def forward(
+        self, token_ids: Sequence[Sequence[int]], kind: Kind, weights: Mapping[Kind, Any] | None = None
+    ) -> "torch.Tensor":
         """Unit vectors of one batch; gradients flow.
 
         Args:
             token_ids: from `token_ids`; neighbours of equal length are computed at once.
-            kind: decides which tokens are pooled.
+            kind: of the texts.
             weights: from `weights`; None makes them.
         Returns:
             float32, shape (len(token_ids), dimension).
         """
-        import torch
+        return self.towers[kind].forward(token_ids, self.prompt(kind), None if weights is None else weights[kind])
 
-        features = (
-            self._padded(token_ids) if self.backbone is None else self._packed(self.backbone, token_ids, weights)
-        )
-        if excluded := self.prompt_tokens(kind):
-            features["prompt_length"] = excluded
-        with torch.autocast(self.machine.device, enabled=False):
-            for module in list(self.model)[1:]:
-                features = module(features)
-        # Normalised here too: not every model ends in a Normalize module.
-        return torch.nn.functional.normalize(features["sentence_embedding"].float(), dim=1)
-
-    def _packed(self, backbone: Backbone, token_ids: Sequence[Sequence[int]], weights: Any) -> dict[str, Any]:
-        """What the transformer gives to the pooling, unpadded in the form of sentence-transformers."""
-        flat, layout = pack(token_ids, self.machine.device)
-        hidden = backbone.hidden(flat, layout, self.weights() if weights is None else weights)
-        return {
-            # Pooled in float32: sums over many tokens.
-            "token_embeddings": hidden.float()[None],
-            "cu_seq_lens_q": layout.boundaries,
-            "seq_idx": layout.sequence_of[None],
-        }
-
-    def _padded(self, token_ids: Sequence[Sequence[int]]) -> dict[str, Any]:
-        """What the transformer gives to the pooling, computed by sentence-transformers."""
-        ids, shown = padded(token_ids, self.model.tokenizer.pad_token_id, self.machine.device)
-        features = {"input_ids": ids, "attention_mask": shown.long()}
-        with self.machine.autocast():
-            features = self.model[0](features)
-        return {**features, "token_embeddings": features["token_embeddings"].float()}
-
-    def batches(self, token_ids: Sequence[Sequence[int]], batch_tokens: int | None = None) -> list[list[int]]:
+    def batches(
+        self, token_ids: Sequence[Sequence[int]], kind: Kind, batch_tokens: int | None = None
+    ) -> list[list[int]]:
         """Positions of the sequences, longest first, in batches of at most `batch_tokens` tokens."""
-        divide = length_batches if self.backbone is None else token_batches
-        return divide([len(ids) for ids in token_ids], batch_tokens or self.batch_tokens)
+        return self.towers[kind].batches(token_ids, batch_tokens or self.batch_tokens)
 
     def encode(self, texts: Sequence[str], kind: Kind, label: str = "", cache: Path | None = None) -> np.ndarray:
         """Vectors of many texts.
 
         Args:
             texts: any number, in any order.
-            kind: decides the prompt.
+            kind: decides tower and prompt.
             label: name of the progress bar; empty shows none.
             cache: folder of a `VectorCache` for these texts alone: only what it does not hold is computed.
         Returns:
@@ -223,14 +154,15 @@ class Encoder:
         return vectors
 
     def identity(self, kind: Kind) -> str:
-        """Hash of all that decides the vector of a text: weights, tokenizer, prompt, limit and precision."""
+        """Hash of all that decides the vector of such a text: its tower, prompt, limit and precision."""
+        tower = self.towers[kind]
         parts = {
-            "model": model_identity(self.model),
+            "model": tower.identity(),
             "prompt": self.prompt(kind),
             "prompt_tokens": self.prompt_tokens(kind),
-            "max_tokens": self.max_tokens,
-            "precision": "int8" if self.int8 else self.machine.precision,
-            "padded": self.backbone is None,
+            "max_tokens": tower.max_tokens,
+            "precision": "int8" if tower.int8 else self.machine.precision,
+            "padded": tower.backbone is None,
         }
         return hash_json(parts)
 
@@ -250,7 +182,7 @@ class Encoder:
             # Giving memory back takes longer than encoding a question does.
             memory = freed_memory_kept() if len(texts) >= MANY else nullcontext()
             with ThreadPoolExecutor(1, "tokenize") as ahead, torch.inference_mode(), memory:
-                weights = self.weights()
+                weights = self.weights((kind,))
                 coming = ahead.submit(tokens, 0)
                 for number, first in enumerate(bounds[:-1]):
                     token_ids = coming.result()
@@ -261,9 +193,9 @@ class Encoder:
         finally:
             self.model.train(training)
 
-    def _vectors(self, token_ids: list[list[int]], kind: Kind, weights: Any) -> np.ndarray:
+    def _vectors(self, token_ids: list[list[int]], kind: Kind, weights: Mapping[Kind, Any]) -> np.ndarray:
         vectors = np.empty((len(token_ids), self.dimension), dtype=np.float32)
-        for number, batch in enumerate(self.batches(token_ids), start=1):
+        for number, batch in enumerate(self.batches(token_ids, kind), start=1):
             vectors[batch] = self.forward([token_ids[place] for place in batch], kind, weights).cpu().numpy()
             if number % KEPT_BATCHES == 0:
                 give_back_freed()

@@ -2,33 +2,39 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
-    from sentence_transformers import SentenceTransformer
 
 
-def model_identity(model: "SentenceTransformer") -> str:
-    """Hexadecimal sha256 over weights, tokenizer, configuration and modules as they are now.
+def modules_identity(modules: "Sequence[torch.nn.Module]", tokenizer: Any) -> str:
+    """Hexadecimal sha256 over weights, configuration and tokenizer of modules as they are now.
 
     It is read from memory and not from a folder: a model in training changes and its folder does not.
+
+    Args:
+        modules: those that a text goes through, in order.
+        tokenizer: of the first one.
     """
     total = hashlib.sha256()
-    for module in model:
+    for module in modules:
         settings_of: Any = getattr(module, "get_config_dict", dict)
         settings = settings_of()
         total.update(f"{type(module).__name__}{json.dumps(settings, sort_keys=True, default=str)}\n".encode())
-    transformer = getattr(model[0], "auto_model", None)
+    transformer: Any = getattr(modules[0], "auto_model", None)
     if transformer is not None:
         total.update(transformer.config.to_json_string().encode())
         total.update(repr(getattr(transformer, "peft_config", None)).encode())
-    for name, layer in model.named_modules():
-        if hasattr(layer, "base_layer"):  # peft's wrapper: switched off, its weights are still in the state
-            state = (layer.disable_adapters, layer.merged, list(layer.active_adapters))
-            total.update(f"{name}{state}\n".encode())
-    add_weights(total, model)
-    total.update(tokenizer_text(model.tokenizer).encode())
+    for module in modules:
+        for name, layer in module.named_modules():
+            if hasattr(layer, "base_layer"):  # peft's wrapper: switched off, its weights are still in the state
+                wrapper: Any = layer
+                state = (wrapper.disable_adapters, wrapper.merged, list(wrapper.active_adapters))
+                total.update(f"{name}{state}\n".encode())
+        add_weights(total, module)
+    total.update(tokenizer_text(tokenizer).encode())
     return total.hexdigest()
 
 

@@ -94,12 +94,12 @@ class DenseIndex:
         ids = np.asarray(self.passage_ids, dtype=object)
         return run_table(query_ids, [list(ids[row]) for row in rows], [list(score) for score in scores])
 
-    def save(self, folder: Path, model_hash: str) -> None:
-        """Write vectors, ids, the graph and the hash of the model; plain arrays and JSON, no pickle."""
+    def save(self, folder: Path, made_by: str) -> None:
+        """Write vectors, ids, graph and the model that made them (`passage_model`); plain arrays and JSON, no pickle."""
         # Written beside and renamed: the vectors may be mapped from the very file.
         np.save(folder / "vectors.part.npy", self.vectors, allow_pickle=False)
         (folder / "vectors.part.npy").replace(folder / "vectors.npy")
-        meta = {"model": model_hash, "dimension": int(self.vectors.shape[1]), "kind": self.kind}
+        meta = {"model": made_by, "dimension": int(self.vectors.shape[1]), "kind": self.kind}
         if self.hnsw is not None and self._graph is not None:
             meta |= {"hnsw": asdict(self.hnsw), "graph": self._graph.graph().save(folder)}
         meta["passage_ids"] = self.passage_ids
@@ -156,7 +156,7 @@ def saved_settings(folder: Path, meta: dict[str, Any] | None = None) -> IndexSet
 
 
 def index_model(folder: Path) -> str:
-    """Content hash of the model that made a saved index."""
+    """Which model made a saved index, as `passage_model` of its folder says it."""
     return str(json.loads((folder / "index.json").read_text("utf-8"))["model"])
 
 

@@ -28,6 +28,7 @@ TOKENIZER_FILES = {
     "spiece.model",
     "sentencepiece.bpe.model",
 }
+HASHED_SUFFIXES = {".json", ".txt", ".safetensors", ".model"}
 UNSAFE_SUFFIXES = {".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack"}
 
 
@@ -130,9 +131,17 @@ def check_model_folder(folder: Path) -> None:
             # A module of any other origin would be code that comes with the weights.
             if not name.startswith("sentence_transformers."):
                 raise ModelError(f"{modules} names {name!r}, which is not a part of sentence-transformers.")
-    if not any(path.name in TOKENIZER_FILES for path in folder.rglob("*")):
+    if not has_tokenizer(folder):
         raise ModelError(f"{folder} has no tokenizer: none of {', '.join(sorted(TOKENIZER_FILES))} is there.")
+    from ragsmith.retrieve.route_files import check_routes
+
+    check_routes(folder)
     check_manifest(folder)
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder holds a tokenizer."""
+    return any(path.name in TOKENIZER_FILES for path in folder.rglob("*"))
 
 
 def check_safetensors(path: Path) -> None:
@@ -172,11 +181,7 @@ def model_hash(spec: str) -> str:
     total = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
-        if (
-            path.is_file()
-            and path.suffix in {".json", ".txt", ".safetensors", ".model"}
-            and not relative.name.startswith("_")
-        ):
+        if path.is_file() and path.suffix in HASHED_SUFFIXES and not relative.name.startswith("_"):
             total.update(f"{relative.as_posix()}\0{file_sha256(path)}\n".encode())
     return total.hexdigest()
 

@@ -47,7 +47,7 @@ def padded(model: SentenceTransformer, texts: list[str]) -> torch.Tensor:
 def test_each_kind_computes_what_it_computes_with_padding(kind: str, make: Make) -> None:
     model = make(kind)
     encoder = Encoder(model, CPU, batch_tokens=150)
-    assert encoder.backbone is not None
+    assert encoder.towers["query"].backbone is not None
     assert cosines(encoder.encode(TEXTS, "query"), model.encode(TEXTS)).min() >= 0.99999
 
 
@@ -160,7 +160,7 @@ def test_lora_adapters_count_as_peft_counts_them(switch: str, make: Make) -> Non
         wrapped.base_model.disable_adapter_layers()
     vectors = Encoder(model, CPU).encode(TEXTS, "query")
     theirs = model.encode(TEXTS)
-    assert Encoder(model, CPU).backbone is not None
+    assert Encoder(model, CPU).towers["query"].backbone is not None
     assert cosines(vectors, theirs).min() >= 0.99999
     assert bool(cosines(base, theirs).min() < 0.99) == (switch != "disabled")
 
@@ -177,7 +177,7 @@ def test_adapters_that_are_more_than_a_sum_are_computed_with_padding(kind: str, 
     model = make("bert")
     model[0].model = peft.get_peft_model(model[0].auto_model, configs[kind]())
     encoder = Encoder(model, CPU)
-    assert encoder.backbone is None
+    assert encoder.towers["query"].backbone is None
     assert cosines(encoder.encode(TEXTS, "query"), model.encode(TEXTS)).min() >= 0.99999
 
 
@@ -207,7 +207,7 @@ def test_a_kind_without_a_packed_computation_is_padded_and_the_log_says_so(
     model = make("distilbert")
     with caplog.at_level(logging.WARNING):
         encoder = Encoder(model, CPU, batch_tokens=150)
-    assert encoder.backbone is None and "DistilBertModel" in caplog.text and "padding" in caplog.text
+    assert encoder.towers["query"].backbone is None and "DistilBertModel" in caplog.text and "padding" in caplog.text
     assert cosines(encoder.encode(TEXTS, "query"), model.encode(TEXTS)).min() >= 0.99999
 
 
@@ -215,7 +215,7 @@ def test_a_module_that_looks_at_neighbours_is_computed_with_padding(make: Make) 
     torch.manual_seed(5)
     model = make("bert", [CNN(HIDDEN, out_channels=8), Pooling(24, "mean")])
     encoder = Encoder(model, CPU, batch_tokens=1)  # what it computes depends on the padding
-    assert encoder.backbone is None
+    assert encoder.towers["query"].backbone is None
     one_by_one = np.concatenate([model.encode([text]) for text in TEXTS])
     assert cosines(encoder.encode(TEXTS, "query"), one_by_one).min() >= 0.99999
 

@@ -31,10 +31,18 @@ def train_by(
     Args:
         backend: whose trainer.
         base, data, settings, machine, work: as for `train_retriever`; stages and adapters are not looked at.
+
+    Raises:
+        ValueError: the base encodes queries and passages with two encoders.
     """
+    encoder = Encoder.load(base, machine)
+    if len(encoder.different_towers) > 1:
+        raise ValueError(
+            f"retriever_training.backend is {backend}, which trains one encoder, and {base} has one for queries and "
+            "another for passages. Set backend to native."
+        )
     examples = training_examples(data.queries, data.mined)
     folder = TRAINERS[backend](base, examples, data.passages, settings, machine, work / backend)
-    encoder = Encoder.load(base, machine)
     untouched = weights(encoder.model)
     tuned = weights(Encoder.load(folder, machine).model)
     steps = settings.loop.epochs * (len(examples) // settings.batch_size)

@@ -44,7 +44,8 @@ def retrieve_runs(
     """
     from ragsmith.evaluate.conditions import oracle_run
     from ragsmith.retrieve.encoder import Encoder
-    from ragsmith.retrieve.index import DenseIndex, index_model
+    from ragsmith.retrieve.index import DenseIndex
+    from ragsmith.retrieve.models import model_hash
     from ragsmith.retrieve.rerank import rerank
     from ragsmith.retrieve.search import Mode, Searcher
     from ragsmith.retrieve.teacher import Teacher
@@ -62,7 +63,8 @@ def retrieve_runs(
 
     base, tuned = searcher(base_encoder, base_index), searcher(rag_retriever, rag_index)
     systems: dict[str, tuple[Searcher, Mode]] = {"bm25": (tuned, "bm25"), "base": (base, "dense")}
-    if index_model(rag_index) != index_model(index):
+    # Not the indexes: where the encoder of questions was trained alone, both are the same.
+    if model_hash(str(rag_retriever)) != model_hash(str(retriever)):
         systems["contrastive"] = (searcher(retriever, index), "dense")
     systems |= {"tuned": (tuned, "dense"), "hybrid": (tuned, "hybrid")}
     ids, texts = test["query_id"].tolist(), test["text"].tolist()

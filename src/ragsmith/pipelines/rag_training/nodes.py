@@ -49,7 +49,7 @@ def train(
     work: Path,
 ) -> tuple[Path, Path, Path, dict[str, Any], pd.DataFrame]:
     """Train what the mode says; dev questions steer it. Retriever and index are those that the reader belongs to."""
-    if params.mode == "fine_tune" and params.reader == "extractive":
+    if params.mode == "fine_tune" and params.reader == "extractive" and params.trained() == "none":
         model, report, log = train_extractive(
             base_reader, queries, qrels, answers, passages, reader_run, params, compute, work
         )
@@ -81,7 +81,7 @@ def train(
     settings = {
         **{name: values[name] for name in JointSettings.__dataclass_fields__ if name in values},
         "train_reader": params.mode != "retriever_only",
-        "train_retriever": params.mode != "fine_tune",
+        "encoders": params.trained(),
         "objective": params.taught(),
         "search": search_choice["mode"] if params.search == "auto" else params.search,
     }

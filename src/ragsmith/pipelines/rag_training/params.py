@@ -15,6 +15,7 @@ MODE_ALIASES = {
     "e2e": "end2end",
 }
 FUSED = {"fid", "causal"}
+Encoders = Literal["none", "questions", "both"]
 
 
 def own_mode(name: Any) -> Any:
@@ -47,6 +48,11 @@ class RagTrainingParams(Params):
     reader: Literal["extractive", "rag_token", "rag_sequence", "fid", "causal"] = Field(
         "extractive", description="how passages become an answer; all but extractive write it, with models.reader"
     )
+    encoders: Literal["auto", "none", "questions", "both"] = Field(
+        "auto",
+        description="of the retriever, what is trained; questions: their encoder alone, a copy of its own, while "
+        "passages and index stay; both: for questions and passages; auto: none in fine_tune, else both",
+    )
     objective: Literal["auto", "none", "marginal", "emdr2", "pdist"] = Field(
         "auto", description="what the reader teaches the retriever; auto: marginal, or emdr2 for fid and causal"
     )
@@ -77,7 +83,7 @@ class RagTrainingParams(Params):
     enough_examples: int = Field(500, ge=1, description="so many example questions are enough")
     max_questions: int = Field(1000, ge=1, description="training questions, drawn at random when there are more")
     cut_probability: float = Field(
-        0.5, ge=0, le=1, description="extractive fine_tune: how often the question's source is cut from its passage"
+        0.5, ge=0, le=1, description="extractive fine_tune of the reader alone: how often a question's source is cut"
     )
     epochs: int = Field(1, ge=1, description="passes over the training questions")
     batch_size: int = Field(8, ge=1, description="questions in a batch")
@@ -103,7 +109,7 @@ class RagTrainingParams(Params):
     @model_validator(mode="after")
     def fits_together(self) -> "RagTrainingParams":
         """Refuse what would be without effect, or without a teacher."""
-        if self.reader in FUSED and self.objective == "marginal" and self.mode != "fine_tune":
+        if self.reader in FUSED and self.objective == "marginal" and self.trained() != "none":
             raise ValueError(
                 f"objective is marginal and reader is {self.reader}, which sees all passages at once: the retriever "
                 "would learn nothing. Set objective to emdr2 or pdist."
@@ -114,7 +120,11 @@ class RagTrainingParams(Params):
             raise ValueError("lora.rank is for readers that write their answer; reader is extractive.")
         if self.random_weights and self.mode != "from_scratch":
             raise ValueError(f"random_weights is for mode from_scratch; mode is {self.mode}.")
-        if self.mode != "fine_tune" and self.taught() == "none" and not self.contrastive_weight:
+        if self.mode == "retriever_only" and self.trained() == "none":
+            raise ValueError(
+                "encoders is none and mode is retriever_only: nothing would be trained. Set encoders to both."
+            )
+        if self.trained() != "none" and self.taught() == "none" and not self.contrastive_weight:
             raise ValueError("Nothing teaches the retriever: set objective, or contrastive_weight above 0.")
         if self.mode == "retriever_only" and self.retriever_after:
             raise ValueError(
@@ -126,9 +136,15 @@ class RagTrainingParams(Params):
             raise ValueError("template must hold {question} and {passage} once each.")
         return self
 
+    def trained(self) -> Encoders:
+        """The encoders that `auto` means."""
+        if self.encoders != "auto":
+            return self.encoders
+        return "none" if self.mode == "fine_tune" else "both"
+
     def taught(self) -> Literal["none", "marginal", "emdr2", "pdist"]:
         """The objective that `auto` means."""
-        if self.mode == "fine_tune":
+        if self.trained() == "none":
             return "none"
         if self.objective != "auto":
             return self.objective
