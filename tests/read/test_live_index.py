@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -312,6 +314,34 @@ def test_crash_in_the_background_leaves_the_old_version_and_is_counted(live_inde
     live.make_fresh(6)
     assert np.array_equal(live.vectors, live.encoder.encode(live.texts, "passage"))
     assert live.state()["failed"] == 1
+
+
+def test_refresh_that_hangs_is_ended_after_its_time_and_the_next_one_is_taken_up(live_index, caplog):
+    live = background(live_index, timeout=0.5)
+    move(live, 0.2)
+    live.before_step(2, QUESTIONS)
+    process, old = live.coming.process, live.vectors
+    process.send_signal(signal.SIGSTOP)
+    begun = time.monotonic()
+    live.before_step(5, QUESTIONS)
+    assert 0.5 <= time.monotonic() - begun < 10 and process.poll() == -signal.SIGKILL
+    assert live.vectors is old and (live.version, live.failed, live.coming) == (0, 1, None)
+    assert "waited 0.5 s for it (refresh.timeout)" in caplog.text and "goes on with version 0" in caplog.text
+    live.settings = replace(live.settings, timeout=300.0)
+    live.before_step(6, QUESTIONS)
+    live.before_step(9, QUESTIONS)
+    assert (live.version, live.at_step, live.failed) == (1, 6, 1)
+    assert np.array_equal(live.vectors, live.encoder.encode(live.texts, "passage"))
+
+
+def test_vectors_that_are_whole_are_taken_from_a_process_that_does_not_end(live_index):
+    live = background(live_index, timeout=0.5)
+    move(live, 0.2)
+    live.before_step(2, QUESTIONS)
+    assert live.coming.process.wait() == 0
+    hanging = live.coming.process = subprocess.Popen(["sleep", "600"])
+    live.before_step(5, QUESTIONS)
+    assert hanging.poll() == -signal.SIGKILL and (live.version, live.failed) == (1, 0)
 
 
 def test_fresh_index_ends_the_refresh_in_the_background(live_index):

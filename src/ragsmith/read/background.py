@@ -1,5 +1,6 @@
 """Encoding the knowledge base in a process of its own, from a copy of the weights, while training goes on."""
 
+import contextlib
 import json
 import logging
 import os
@@ -20,6 +21,7 @@ from ragsmith.store import is_complete, publish_directory, recover
 logger = logging.getLogger(__name__)
 
 JOB, MODEL, TEXTS, RESULT, LOG = "job.json", "model", "texts.parquet", "result", "stderr.txt"
+ENDS_WITHIN = 10.0  # seconds: a process that is killed is gone at once, unless it hangs in the kernel
 
 
 class BackgroundRefresh:
@@ -88,11 +90,25 @@ class BackgroundRefresh:
                 stderr=log,
             )
 
-    def vectors(self) -> np.ndarray | None:
-        """Wait for the vectors, float32 of shape (passages, dimension); None when the process failed: see `reason`."""
-        status = self.process.wait() if self.process is not None else 0
-        if status == 0 and is_complete(self.folder / RESULT):
+    def vectors(self, timeout: float) -> np.ndarray | None:
+        """Wait for the vectors.
+
+        Args:
+            timeout: seconds to wait; a process that is not done then is ended.
+        Returns:
+            float32 of shape (passages, dimension); None when the process failed or was ended: see `reason`.
+        """
+        status: int | None = None
+        try:
+            status = self.process.wait(timeout) if self.process is not None else 0
+        except subprocess.TimeoutExpired:
+            self.stop()
+        # What is whole counts, however the process ended: a run that goes on from a checkpoint would take it as well.
+        if is_complete(self.folder / RESULT):
             return np.asarray(np.load(self.folder / RESULT / "vectors.npy", allow_pickle=False), dtype=np.float32)
+        if status is None:
+            self.reason = f"it was ended, for training had waited {timeout:g} s for it (refresh.timeout)"
+            return None
         said = (self.folder / LOG).read_text("utf-8", errors="replace").strip().splitlines()
         self.reason = f"exit status {status}" + (f": {said[-1][:300]}" if said else "")
         return None
@@ -101,7 +117,8 @@ class BackgroundRefresh:
         """End the process; its result is not wanted any more."""
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
-            self.process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # it ends when the kernel lets it, and nobody waits
+                self.process.wait(ENDS_WITHIN)
 
 
 def work(folder: Path) -> None:

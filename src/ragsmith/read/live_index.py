@@ -43,6 +43,7 @@ class RefreshSettings:
             saving need is not counted: they always see a fresh index.
         background: encode in a process of its own, from a copy of the weights; training goes on with the old index.
         lag: steps after which a refresh in the background is taken up; training waits for it then.
+        timeout: seconds that training waits at most; a refresh that is not done then is ended and counted as failed.
     """
 
     every: int = 0
@@ -52,6 +53,7 @@ class RefreshSettings:
     budget: float = 0.1
     background: bool = False
     lag: int = 20
+    timeout: float = 3600.0
 
 
 class LiveIndex:
@@ -206,7 +208,7 @@ class LiveIndex:
         if coming is None:
             return
         begun = time.perf_counter()
-        vectors = coming.vectors()
+        vectors = coming.vectors(self.settings.timeout)
         self.seconds += time.perf_counter() - begun
         if vectors is None:
             self.failed += 1

@@ -32,6 +32,9 @@ class RefreshParams(Params):
     budget: float = Field(0.1, ge=0, description="largest share of the computation that refreshes may have")
     background: bool = Field(False, description="in a process of its own, while training goes on")
     lag: int = Field(20, ge=1, description="steps after which a refresh in the background is taken up")
+    timeout: float = Field(
+        3600, gt=0, description="seconds that training waits for it then; later it is ended, and the old index stays"
+    )
 
 
 class RagTrainingParams(Params):
