@@ -349,6 +349,35 @@ def test_shrinking_goes_on_until_nothing_is_left_to_give(make_task):
     assert task.reader.micro_tokens == task.reader.settings.max_tokens
 
 
+@pytest.mark.parametrize("fails_at", [0, 1])
+def test_step_that_is_tried_again_in_less_memory_counts_once_in_the_budget_of_refreshes(
+    make_task, monkeypatch, fails_at
+):
+    settings = replace(SETTINGS, batch_size=2, accumulation=2)
+    schedule = LoopSettings(1, 1e-9, accumulation=2)
+
+    def trained(task: JointTask) -> float:
+        optimizer = make_optimizer(task.module, schedule, task.rate_factors)
+        train_step(task, optimizer, schedule, task.encoder.machine, 0, 0, 1)
+        return task.index.trained
+
+    expected, short = trained(make_task(settings=settings)), make_task(settings=settings)
+    loss, tried = JointTask.loss, []
+
+    def failing(self, epoch, number):
+        tried.append(number)
+        found = loss(self, epoch, number)
+        if len(tried) == fails_at + 1:
+            raise torch.OutOfMemoryError("as a card says it")
+        return found
+
+    monkeypatch.setattr(JointTask, "loss", failing)
+    assert trained(short) == expected > 0
+    assert tried == [*range(fails_at + 1), 0, 1]
+    short.restore({})
+    assert trained(short) == 2 * expected  # another training from the beginning counts again
+
+
 # --- what is read ---
 
 

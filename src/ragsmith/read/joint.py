@@ -98,6 +98,7 @@ class JointTask:
         self.batches_per_epoch = len(self.train) // settings.batch_size
         self.vectors = TrainingEncoder(self.encoder, settings.micro_tokens, int(settings.activation_gib * 2**30))
         self.done = 0  # steps: the weights are those after so many
+        self._counted = (-1, -1)  # epoch and number of the last batch that the index's budget knows
         drawn = np.random.default_rng([settings.seed, 1]).permutation(len(self.train))[: index.settings.probe_queries]
         self.probe = [self.train[place].text for place in drawn]
         self._sizes = (weights_of(self.encoder.model), weights_of(reader.model))
@@ -133,14 +134,24 @@ class JointTask:
             self._with_right(question, [row for row, _ in some])
             for question, some in zip(chosen, self.retrieve(chosen), strict=True)
         ]
-        return self._loss(chosen, found, np.random.default_rng([settings.seed, 2, epoch, number]), step)
+        rows = sorted({row for some in found for row in some})
+        tokens = self._token_ids(chosen, rows)
+        if (epoch, number) > self._counted:  # a step that is tried again, in less memory, teaches but once
+            self._counted = (epoch, number)
+            self._count(tokens, rows, found)
+        draws = np.random.default_rng([settings.seed, 2, epoch, number])
+        return self._loss(chosen, found, tokens, draws, step)
 
     def _loss(
-        self, chosen: Sequence[JointQuestion], found: list[list[int]], draws: np.random.Generator, step: int
+        self,
+        chosen: Sequence[JointQuestion],
+        found: list[list[int]],
+        tokens: tuple[list[list[int]], list[list[int]]],
+        draws: np.random.Generator,
+        step: int,
     ) -> "tuple[torch.Tensor, dict[str, float]]":
         settings = self.settings
         rows = sorted({row for some in found for row in some})
-        tokens = self._token_ids(chosen, rows)
         scores, present, every = self._scores(tokens, chosen, found, rows, step)
         prior = log_prior(scores, present)
         taught = settings.objective if settings.train_retriever and step >= settings.retriever_after else "none"
@@ -166,7 +177,6 @@ class JointTask:
             apart = contrastive(every, right).sum() / judged.sum().clamp(min=1)
             means["contrastive_loss"] = settings.contrastive_weight * apart
         loss = scores.sum() * 0 + sum(means.values())
-        self._count(tokens, rows, found)
         widest = max(2, prior.shape[1])
         shares = prior.detach().exp()
         entropy = -(shares * prior.detach().clamp_min(-1e4)).sum(dim=1).mean() / math.log(widest)
@@ -300,7 +310,7 @@ class JointTask:
         ]
 
     def _count(self, tokens: tuple[list[list[int]], list[list[int]]], rows: list[int], found: list[list[int]]) -> None:
-        """Tell the index's budget what the step computes: forward and backward, three times the products."""
+        """Tell the index's budget what a batch computes: forward and backward, three times the products."""
         lengths = dict(zip(rows, map(len, tokens[1]), strict=True))
         questions = list(map(len, tokens[0]))
         embedded = sum(questions) + sum(lengths.values())
@@ -359,7 +369,7 @@ class JointTask:
 
     def restore(self, state: dict[str, Any]) -> None:
         """See `Task.restore`."""
-        self.done = state.get("done", 0)
+        self.done, self._counted = state.get("done", 0), (-1, -1)
         self.index.restore(state.get("index", {}))
 
 
