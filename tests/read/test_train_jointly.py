@@ -244,6 +244,16 @@ def test_index_of_another_model_is_refused_before_anything_is_trained(train, tow
     assert not (tmp_path / "work").exists()
 
 
+def test_one_of_several_processes_is_refused_before_anything_is_written(train, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")  # as torchrun tells the processes that it starts
+    with pytest.raises(ValueError, match=r"reader and retriever together is work for one process.* one of 2.*torchrun"):
+        train("several")
+    assert not (tmp_path / "several").exists()
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    with pytest.raises(ValueError, match="Lower batch_size"):  # it went on as far as the loop
+        train("alone", batch_size=99)
+
+
 def test_too_few_questions_for_a_step_are_refused_with_what_to_lower(train):
     with pytest.raises(ValueError, match=r"no whole batch .* Lower batch_size"):
         train(batch_size=13)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ragsmith.compute.device import Machine
+from ragsmith.compute.ranks import refuse_several
 from ragsmith.learn.checkpoints import weights
 from ragsmith.learn.loop import LoopSettings, fit
 from ragsmith.read.extractive import ExtractiveReader
@@ -88,8 +89,9 @@ def train_jointly(
     Raises:
         ValueError: no dev question, fewer training questions than a batch, questions without answers or about passages
             that are not there, a knowledge base with empty texts or double ids, an index that another model made, or
-            an extractive reader and no answer that is a span.
+            an extractive reader and no answer that is a span; or this is one of several processes.
     """
+    refuse_several("Training reader and retriever together")
     check_questions(train, dev, base.passages)
     made_by = index_model(base.index)
     if made_by != model_hash(str(base.retriever)):
