@@ -20,6 +20,7 @@ from ragsmith.read.readers import Reader
 from ragsmith.read.reading import ReadingPassage
 from ragsmith.read.span_evidence import span_evidence
 from ragsmith.read.training import ReadingExample, exact_share
+from ragsmith.retrieve.has_answer import has_answer
 from ragsmith.store import hash_json
 
 if TYPE_CHECKING:
@@ -374,8 +375,7 @@ class JointTask:
 
 
 def holds_answer(example: ReadingExample) -> bool:
-    """Whether a right passage is among those of the example; where none is known, whether one has an answer's text."""
+    """Whether a right passage is among those of the example; where none is known, whether one has an answer."""
     if example.right:
         return any(passage.passage_id in example.right for passage in example.passages)
-    texts = [passage.text.casefold() for passage in example.passages]
-    return any(answer.casefold() in text for answer in example.answers for text in texts)
+    return any(has_answer(passage.text, example.answers) for passage in example.passages)
