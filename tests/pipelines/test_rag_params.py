@@ -89,6 +89,8 @@ def test_auto_teaches_nothing_where_no_reader_is_trained_or_no_retriever():
         ({"template": "{question} {passage} {passage}"}, "template must hold"),
         ({"refresh": {"probe_every": 0}}, "greater than or equal to 1"),
         ({"refresh": {"evry": 5}}, "not permitted"),
+        ({"refresh": {"background": "thread"}}, "False, 'process' or 'ray'"),
+        ({"refresh": {"timeout": 0}}, "greater than 0"),
         ({"temperature": 0}, "greater than 0"),
     ],
 )
@@ -170,3 +172,23 @@ def test_candidates_reach_a_reader_that_is_trained_with_its_retriever():
     base, machine = resolve_model("random:bert-1x32"), Machine("cpu", "fp32")
     reader = new_reader(base, "extractive", values, LoraSettings(), machine)
     assert reader.settings.candidates == 7
+
+
+@pytest.mark.parametrize(
+    ("written", "meant", "worker"),
+    [
+        (False, False, "process"),
+        (True, "process", "process"),
+        ("process", "process", "process"),
+        ("ray", "ray", "ray"),
+    ],
+)
+def test_refresh_in_the_background_is_a_process_unless_ray_is_asked_for(written, meant, worker):
+    found = params(mode="end2end", refresh={"background": written})
+    assert found.refresh.background == meant and found.joint_plan("dense").refresh.worker == worker
+    assert found.wants_ray() == (written == "ray")
+    assert RefreshSettings(background=written).worker == worker
+
+
+def test_training_of_the_reader_alone_needs_no_ray():
+    assert not params(refresh={"background": "ray"}).wants_ray()

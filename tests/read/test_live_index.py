@@ -284,7 +284,7 @@ def test_refresh_in_the_background_is_taken_up_after_its_lag_and_is_bit_for_bit_
 
     again = background(live_index)  # a run that was killed finds the vectors and starts no process
     again.restore(state)
-    assert again.coming is not None and again.coming.process is None
+    assert again.coming is not None and again.coming.worker is None
     again.before_step(5, QUESTIONS)
     assert np.array_equal(again.vectors, expected)
 
@@ -297,7 +297,7 @@ def altered(live: LiveIndex) -> None:
 
 
 def killed(live: LiveIndex) -> None:
-    live.coming.process.kill()
+    live.coming.worker.process.kill()
 
 
 @pytest.mark.parametrize(("crash", "reason"), [(altered, "altered"), (killed, "exit status -9")])
@@ -320,7 +320,7 @@ def test_refresh_that_hangs_is_ended_after_its_time_and_the_next_one_is_taken_up
     live = background(live_index, timeout=0.5)
     move(live, 0.2)
     live.before_step(2, QUESTIONS)
-    process, old = live.coming.process, live.vectors
+    process, old = live.coming.worker.process, live.vectors
     process.send_signal(signal.SIGSTOP)
     begun = time.monotonic()
     live.before_step(5, QUESTIONS)
@@ -338,8 +338,8 @@ def test_vectors_that_are_whole_are_taken_from_a_process_that_does_not_end(live_
     live = background(live_index, timeout=0.5)
     move(live, 0.2)
     live.before_step(2, QUESTIONS)
-    assert live.coming.process.wait() == 0
-    hanging = live.coming.process = subprocess.Popen(["sleep", "600"])
+    assert live.coming.worker.process.wait() == 0
+    hanging = live.coming.worker.process = subprocess.Popen(["sleep", "600"])
     live.before_step(5, QUESTIONS)
     assert hanging.poll() == -signal.SIGKILL and (live.version, live.failed) == (1, 0)
 
@@ -347,7 +347,7 @@ def test_vectors_that_are_whole_are_taken_from_a_process_that_does_not_end(live_
 def test_fresh_index_ends_the_refresh_in_the_background(live_index):
     live = background(live_index)
     live.before_step(2, QUESTIONS)
-    process = live.coming.process
+    process = live.coming.worker.process
     live.make_fresh(3)
     assert process.poll() is not None and live.coming is None and live.at_step == 3
 
@@ -369,7 +369,7 @@ def test_refresh_in_the_background_ends_with_the_process_that_began_it(live_inde
     live.coming.stop()
     # Begun for a process that has died meanwhile, as its number says.
     done = subprocess.run(
-        [sys.executable, "-m", "ragsmith.read.background", str(live.coming.folder), str(os.getpid() + 1)],
+        [sys.executable, "-m", "ragsmith.read.refresh_job", str(live.coming.folder), str(os.getpid() + 1)],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 1 and not (live.coming.folder / "result").exists()

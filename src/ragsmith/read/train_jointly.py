@@ -23,6 +23,7 @@ from ragsmith.read.live_index import LiveIndex, RefreshSettings, passage_faults
 from ragsmith.read.new_reader import merged
 from ragsmith.read.readers import Reader
 from ragsmith.read.training import tune_prior
+from ragsmith.read.workers import check_worker
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.identity import add_weights
 from ragsmith.retrieve.index import DenseIndex, index_model
@@ -90,8 +91,11 @@ def train_jointly(
         ValueError: no dev question, fewer training questions than a batch, questions without answers or about passages
             that are not there, a knowledge base with empty texts or double ids, an index that another model made, or
             an extractive reader and no answer that is a span; or this is one of several processes.
+        ModuleNotFoundError, ConnectionError: refreshes are for Ray, which is not installed, or not to be found.
     """
     refuse_several("Training reader and retriever together")
+    if plan.joint.train_retriever:
+        check_worker(plan.refresh.background)
     check_questions(train, dev, base.passages)
     made_by = index_model(base.index)
     if made_by != model_hash(str(base.retriever)):

@@ -29,6 +29,11 @@ def own_mode(name: Any) -> Any:
     return MODE_ALIASES.get(name, name) if isinstance(name, str) else name
 
 
+def named_background(value: Any) -> Any:
+    """Where a refresh in the background is done: true means a process."""
+    return "process" if value is True else value
+
+
 class RefreshParams(Params):
     """When the knowledge base is encoded again in training; see `RefreshSettings` in `ragsmith.read`."""
 
@@ -37,7 +42,9 @@ class RefreshParams(Params):
     probe_every: int = Field(25, ge=1, description="steps between probes of that overlap")
     probe_queries: int = Field(256, ge=1, description="training questions in the probe")
     budget: float = Field(0.1, ge=0, description="largest share of the computation that refreshes may have")
-    background: bool = Field(False, description="in a process of its own, while training goes on")
+    background: Annotated[Literal[False, "process", "ray"], BeforeValidator(named_background)] = Field(
+        False, description="while training goes on: in a process of its own (true is the same), or on a Ray cluster"
+    )
     lag: int = Field(20, ge=1, description="steps after which a refresh in the background is taken up")
     timeout: float = Field(
         3600, gt=0, description="seconds that training waits for it then; later it is ended, and the old index stays"
@@ -165,6 +172,10 @@ class RagTrainingParams(Params):
         if self.dropout != "auto":
             return self.dropout
         return None if self.mode == "fine_tune" and self.reader == "extractive" else 0.0
+
+    def wants_ray(self) -> bool:
+        """Whether a Ray cluster has a part in the training."""
+        return self.mode != "fine_tune" and self.refresh.background == "ray"
 
     def loop(self) -> "LoopSettings":
         """Length and speed, for the library."""
