@@ -289,6 +289,21 @@ def test_refresh_in_the_background_is_taken_up_after_its_lag_and_is_bit_for_bit_
     assert np.array_equal(again.vectors, expected)
 
 
+def test_refresh_that_was_under_way_when_the_run_was_killed_begins_again_and_gives_the_same(live_index):
+    live = background(live_index)
+    move(live, 0.2)
+    expected = live.encoder.encode(live.texts, "passage")
+    live.before_step(2, QUESTIONS)
+    state = live.state()
+    live.coming.stop()  # it ends with the run
+    assert not (live.coming.folder / "result").exists()
+    again = background(live_index)
+    again.restore(state)
+    assert again.coming.worker is not None
+    again.before_step(5, QUESTIONS)
+    assert (again.version, again.failed) == (1, 0) and np.array_equal(again.vectors, expected)
+
+
 def altered(live: LiveIndex) -> None:
     weights = live.coming.folder / "job/model/model.safetensors"
     content = bytearray(weights.read_bytes())
