@@ -1,11 +1,14 @@
+import os
+
 import pandas as pd
 import pytest
+from kedro.config import OmegaConfigLoader
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
 from ragsmith.datasets import JSONDocument, ParquetTable, TextDocument, WorkDirectory
 from ragsmith.evaluate.history import version_names
-from ragsmith.hooks import ProjectHooks, artefact_paths
+from ragsmith.hooks import ProjectHooks, artefact_paths, find_cluster
 from ragsmith.pipelines.params import ComputeParams
 from ragsmith.session import UserError
 
@@ -14,6 +17,10 @@ METRICS = {"queries": {"test": 7}, "retrieval": {"tuned": {"mrr@10": ESTIMATE}},
 
 
 def make(compute):
+    return compute
+
+
+def make_of_two(compute, training):
     return compute
 
 
@@ -44,6 +51,43 @@ def test_local_back_end_and_a_run_that_computes_nothing_pass(catalog):
     ProjectHooks().before_pipeline_run({}, pipeline_of("metrics"), catalog)
     catalog["params:compute"] = MemoryDataset(ComputeParams(backend="ray"))
     ProjectHooks().before_pipeline_run({}, Pipeline([]), catalog)
+
+
+@pytest.mark.parametrize("background", ["ray", "process"])
+def test_ray_that_is_not_installed_is_said_before_anything_is_done(catalog, monkeypatch, background):
+    monkeypatch.setattr("ragsmith.read.workers.find_spec", lambda name: None)
+    training = {"mode": "end2end", "refresh": {"background": background}}
+    pipeline = Pipeline([Node(make_of_two, ["params:compute", "params:rag_training"], "reader", name="train")])
+    catalog["params:rag_training"] = MemoryDataset(training)
+    if background == "process":
+        ProjectHooks().before_pipeline_run({}, pipeline, catalog)
+        return
+    with pytest.raises(UserError, match=r"rag_training: .* needs Ray. Run: pip install 'ragsmith\[cluster") as error:
+        ProjectHooks().before_pipeline_run({}, pipeline, catalog)
+    assert "\n" not in str(error.value)
+    catalog["params:rag_training"] = MemoryDataset({**training, "mode": "fine_tune"})
+    ProjectHooks().before_pipeline_run({}, pipeline, catalog)  # the index is not made again there
+
+
+@pytest.mark.parametrize(
+    ("written", "set_before", "address"),
+    [("auto", None, "auto"), ("auto", "10.0.0.1:6379", "10.0.0.1:6379"), (None, None, None)],
+)
+def test_cluster_is_the_one_of_the_environments_file_unless_ray_address_names_another(
+    tmp_path, monkeypatch, written, set_before, address
+):
+    (tmp_path / "base").mkdir()
+    (tmp_path / "local").mkdir()
+    if written:
+        (tmp_path / "local/ray.yml").write_text(f"init: {{address: {written}}}")
+    monkeypatch.setenv("RAY_ADDRESS", "")  # so that it is put back as it was
+    monkeypatch.delenv("RAY_ADDRESS")
+    if set_before:
+        monkeypatch.setenv("RAY_ADDRESS", set_before)
+    monkeypatch.setattr("ragsmith.read.workers.check_worker", lambda background: None)  # no cluster is there
+    settings = {"base_env": "base", "default_run_env": "local", "config_patterns": {"ray": ["ray*", "ray*/**"]}}
+    find_cluster(OmegaConfigLoader(str(tmp_path), **settings))
+    assert os.environ.get("RAY_ADDRESS") == address
 
 
 def test_run_that_made_metrics_ends_with_the_table_and_where_things_lie(catalog, tmp_path, capsys, monkeypatch):

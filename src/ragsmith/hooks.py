@@ -1,13 +1,18 @@
 """What the project adds to a run: the check of the back end before it, the table of results and a version after it."""
 
 import logging
+import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from kedro.config import MissingConfigException
 from kedro.framework.hooks import hook_impl
 
 from ragsmith.pipelines.params import ComputeParams
 from ragsmith.tracking import log_outputs, missing_extra
+
+if TYPE_CHECKING:
+    from ragsmith.pipelines.rag_training.params import RagTrainingParams
 
 logger = logging.getLogger(__name__)
 
@@ -15,9 +20,17 @@ logger = logging.getLogger(__name__)
 class ProjectHooks:
     """Hooks of every run."""
 
+    def __init__(self) -> None:
+        self._loader: Any = None
+
+    @hook_impl
+    def after_context_created(self, context: Any) -> None:
+        """Keep what reads the configuration."""
+        self._loader = context.config_loader
+
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
-        """Refuse a back end, a device or an earlier version that is not there, before anything is done."""
+        """Refuse a back end, a device, Ray or an earlier version that is not there, before anything is done."""
         from ragsmith.session import UserError
 
         if {"params:evaluation", "history"} <= pipeline.inputs() and (fault := missing_version(catalog)):
@@ -30,6 +43,8 @@ class ProjectHooks:
                 "compute.backend is 'ray', which is not there yet: use --env base or --env gpu, "
                 "or set compute.backend to 'local' in conf/cluster/globals.yml."
             )
+        if "params:rag_training" in pipeline.inputs() and training_of(catalog).wants_ray():
+            find_cluster(self._loader)
         if compute.device == "cuda":  # the others are always there, and torch is slow to import
             try:
                 compute.machine()
@@ -79,6 +94,35 @@ def compute_of(catalog: Any) -> ComputeParams:
     """Where the parameters want the numbers computed."""
     compute = catalog.load("params:compute")
     return compute if isinstance(compute, ComputeParams) else ComputeParams(**compute)
+
+
+def training_of(catalog: Any) -> "RagTrainingParams":
+    """What the parameters say of rag_training."""
+    from ragsmith.pipelines.rag_training.params import RagTrainingParams
+
+    training = catalog.load("params:rag_training")
+    return training if isinstance(training, RagTrainingParams) else RagTrainingParams(**training)
+
+
+def find_cluster(loader: Any) -> None:
+    """Look for the Ray cluster that the environment's ray.yml names, unless RAY_ADDRESS does.
+
+    Raises:
+        UserError: Ray is not installed, or no cluster answers there.
+    """
+    from ragsmith.read.workers import check_worker
+    from ragsmith.session import UserError
+
+    try:
+        settings = loader["ray"] if loader is not None else {}
+    except MissingConfigException:  # most environments have no such file
+        settings = {}
+    if address := (settings.get("init") or {}).get("address"):
+        os.environ.setdefault("RAY_ADDRESS", str(address))  # where Ray itself looks, in whatever process
+    try:
+        check_worker("ray")
+    except (ModuleNotFoundError, ConnectionError) as error:
+        raise UserError(f"rag_training: {error}") from error
 
 
 def missing_version(catalog: Any) -> str:

@@ -6,10 +6,15 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from ragsmith.compute.device import Machine
 from ragsmith.learn.loop import LoopSettings
+from ragsmith.learn.lora import LoraSettings
 from ragsmith.pipelines.rag_training.params import RagTrainingParams
+from ragsmith.read.extractive import ReaderSettings
 from ragsmith.read.joint_settings import JointSettings
 from ragsmith.read.live_index import RefreshSettings
+from ragsmith.read.new_reader import new_reader
+from ragsmith.retrieve.models import resolve_model
 
 
 def params(**values) -> RagTrainingParams:
@@ -86,6 +91,11 @@ def test_auto_teaches_nothing_where_no_reader_is_trained_or_no_retriever():
         ({"mode": "end2end", "reader": "causal", "objective": "marginal"}, "would learn nothing"),
         ({"label_smoothing": 0.1}, "label_smoothing is for readers that write"),
         ({"lora": {"rank": 4}}, "lora.rank is for readers that write"),
+        ({"reader": "fid", "candidates": 5}, "candidates is for spans; reader is fid"),
+        ({"candidates": 0}, "greater than or equal to 1"),
+        ({"dropout": 1.0}, "dropout is 1.0: it must be a share"),
+        ({"dropout": -0.1}, "dropout is -0.1: it must be a share"),
+        ({"dropout": "none"}, "'auto'"),
         ({"random_weights": True}, "random_weights is for mode from_scratch; mode is fine_tune"),
         ({"mode": "retriever_only", "contrastive_weight": 0}, "Nothing teaches the retriever"),
         ({"mode": "retriever_only", "objective": "none", "contrastive_weight": 0}, "Nothing teaches the retriever"),
@@ -98,6 +108,8 @@ def test_auto_teaches_nothing_where_no_reader_is_trained_or_no_retriever():
         ({"template": "{question} {passage} {passage}"}, "template must hold"),
         ({"refresh": {"probe_every": 0}}, "greater than or equal to 1"),
         ({"refresh": {"evry": 5}}, "not permitted"),
+        ({"refresh": {"background": "thread"}}, "False, 'process' or 'ray'"),
+        ({"refresh": {"timeout": 0}}, "greater than 0"),
         ({"temperature": 0}, "greater than 0"),
     ],
 )
@@ -132,10 +144,70 @@ def test_every_parameter_stands_in_the_configuration_with_its_default():
 
 @pytest.mark.parametrize("settings", [JointSettings, RefreshSettings, LoopSettings])
 def test_defaults_are_those_of_the_library(settings):
-    """`dropout` and the like are the library's alone; what both have says the same."""
+    """`micro_tokens` and the like are the library's alone; what both have says the same."""
     values = params().model_dump()
     values = values["refresh"] if settings is RefreshSettings else values
     defaults = {name: f.default for name, f in settings.__dataclass_fields__.items() if name in values}
     # A person's run decides otherwise than a notebook: objective and search by themselves, right passages teach too.
-    apart = {"encoders", "objective", "search", "contrastive_weight", "epochs", "learning_rate"}
+    apart = {"encoders", "objective", "search", "contrastive_weight", "epochs", "learning_rate", "dropout"}
     assert {n: values[n] for n in defaults if n not in apart} == {n: v for n, v in defaults.items() if n not in apart}
+
+
+# --- what the library is told ---
+
+
+def test_extractive_reader_alone_is_trained_with_what_stands_in_the_parameters():
+    plan = params(candidates=7, dropout=0.2, max_tokens=99, max_answer_tokens=5, batch_size=3, epochs=4).reader_plan()
+    assert plan.reader == ReaderSettings(99, 5, candidates=7)
+    assert (plan.dropout, plan.batch_size, plan.loop.epochs) == (0.2, 3, 4)
+
+
+def test_joint_training_is_told_mode_search_and_refresh():
+    plan = params(mode="end2end", refresh={"every": 7, "timeout": 60}, accumulation=2, warmup=0.5).joint_plan("hybrid")
+    assert (plan.joint.train_reader, plan.joint.encoders, plan.joint.objective) == (True, "both", "marginal")
+    assert (plan.joint.search, plan.joint.accumulation, plan.loop.warmup) == ("hybrid", 2, 0.5)
+    assert (plan.refresh.every, plan.refresh.timeout) == (7, 60)
+    assert params(search="bm25").joint_plan("hybrid").joint.search == "bm25"
+
+
+@pytest.mark.parametrize(
+    ("values", "dropped"),
+    [
+        ({}, None),  # an extractive reader alone keeps its model's own
+        ({"mode": "end2end"}, 0.0),
+        ({"reader": "fid"}, 0.0),
+        ({"dropout": None, "mode": "end2end"}, None),
+        ({"dropout": 0}, 0.0),
+        ({"dropout": 0.3, "reader": "fid"}, 0.3),
+    ],
+)
+def test_dropout_is_what_was_said_or_by_itself_what_it_was_before(values, dropped):
+    found = params(**values)
+    assert found.reader_plan().dropout == dropped == found.joint_plan("dense").joint.dropout
+
+
+def test_candidates_reach_a_reader_that_is_trained_with_its_retriever():
+    values = params(mode="end2end", candidates=7).model_dump()
+    base, machine = resolve_model("random:bert-1x32"), Machine("cpu", "fp32")
+    reader = new_reader(base, "extractive", values, LoraSettings(), machine)
+    assert reader.settings.candidates == 7
+
+
+@pytest.mark.parametrize(
+    ("written", "meant", "worker"),
+    [
+        (False, False, "process"),
+        (True, "process", "process"),
+        ("process", "process", "process"),
+        ("ray", "ray", "ray"),
+    ],
+)
+def test_refresh_in_the_background_is_a_process_unless_ray_is_asked_for(written, meant, worker):
+    found = params(mode="end2end", refresh={"background": written})
+    assert found.refresh.background == meant and found.joint_plan("dense").refresh.worker == worker
+    assert found.wants_ray() == (written == "ray")
+    assert RefreshSettings(background=written).worker == worker
+
+
+def test_training_of_the_reader_alone_needs_no_ray():
+    assert not params(refresh={"background": "ray"}).wants_ray()

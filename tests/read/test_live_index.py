@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -303,9 +305,24 @@ def test_refresh_in_the_background_is_taken_up_after_its_lag_and_is_bit_for_bit_
 
     again = background(live_index)  # a run that was killed finds the vectors and starts no process
     again.restore(state)
-    assert again.coming is not None and again.coming.process is None
+    assert again.coming is not None and again.coming.worker is None
     again.before_step(5, QUESTIONS)
     assert np.array_equal(again.vectors, expected)
+
+
+def test_refresh_that_was_under_way_when_the_run_was_killed_begins_again_and_gives_the_same(live_index):
+    live = background(live_index)
+    move(live, 0.2)
+    expected = live.encoder.encode(live.texts, "passage")
+    live.before_step(2, QUESTIONS)
+    state = live.state()
+    live.coming.stop()  # it ends with the run
+    assert not (live.coming.folder / "result").exists()
+    again = background(live_index)
+    again.restore(state)
+    assert again.coming.worker is not None
+    again.before_step(5, QUESTIONS)
+    assert (again.version, again.failed) == (1, 0) and np.array_equal(again.vectors, expected)
 
 
 def altered(live: LiveIndex) -> None:
@@ -316,7 +333,7 @@ def altered(live: LiveIndex) -> None:
 
 
 def killed(live: LiveIndex) -> None:
-    live.coming.process.kill()
+    live.coming.worker.process.kill()
 
 
 @pytest.mark.parametrize(("crash", "reason"), [(altered, "altered"), (killed, "exit status -9")])
@@ -335,10 +352,38 @@ def test_crash_in_the_background_leaves_the_old_version_and_is_counted(live_inde
     assert live.state()["failed"] == 1
 
 
+def test_refresh_that_hangs_is_ended_after_its_time_and_the_next_one_is_taken_up(live_index, caplog):
+    live = background(live_index, timeout=0.5)
+    move(live, 0.2)
+    live.before_step(2, QUESTIONS)
+    process, old = live.coming.worker.process, live.vectors
+    process.send_signal(signal.SIGSTOP)
+    begun = time.monotonic()
+    live.before_step(5, QUESTIONS)
+    assert 0.5 <= time.monotonic() - begun < 10 and process.poll() == -signal.SIGKILL
+    assert live.vectors is old and (live.version, live.failed, live.coming) == (0, 1, None)
+    assert "waited 0.5 s for it (refresh.timeout)" in caplog.text and "goes on with version 0" in caplog.text
+    live.settings = replace(live.settings, timeout=300.0)
+    live.before_step(6, QUESTIONS)
+    live.before_step(9, QUESTIONS)
+    assert (live.version, live.at_step, live.failed) == (1, 6, 1)
+    assert np.array_equal(live.vectors, live.encoder.encode(live.texts, "passage"))
+
+
+def test_vectors_that_are_whole_are_taken_from_a_process_that_does_not_end(live_index):
+    live = background(live_index, timeout=0.5)
+    move(live, 0.2)
+    live.before_step(2, QUESTIONS)
+    assert live.coming.worker.process.wait() == 0
+    hanging = live.coming.worker.process = subprocess.Popen(["sleep", "600"])
+    live.before_step(5, QUESTIONS)
+    assert hanging.poll() == -signal.SIGKILL and (live.version, live.failed) == (1, 0)
+
+
 def test_fresh_index_ends_the_refresh_in_the_background(live_index):
     live = background(live_index)
     live.before_step(2, QUESTIONS)
-    process = live.coming.process
+    process = live.coming.worker.process
     live.make_fresh(3)
     assert process.poll() is not None and live.coming is None and live.at_step == 3
 
@@ -360,7 +405,7 @@ def test_refresh_in_the_background_ends_with_the_process_that_began_it(live_inde
     live.coming.stop()
     # Begun for a process that has died meanwhile, as its number says.
     done = subprocess.run(
-        [sys.executable, "-m", "ragsmith.read.background", str(live.coming.folder), str(os.getpid() + 1)],
+        [sys.executable, "-m", "ragsmith.read.refresh_job", str(live.coming.folder), str(os.getpid() + 1)],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 1 and not (live.coming.folder / "result").exists()

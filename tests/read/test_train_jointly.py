@@ -241,7 +241,7 @@ def test_trained_retriever_ships_unless_the_one_before_does_better_with_the_same
 def test_training_that_fails_leaves_no_process_behind(train, monkeypatch):
     started = []
     start = BackgroundRefresh._start
-    monkeypatch.setattr(BackgroundRefresh, "_start", lambda self: (start(self), started.append(self.process)))
+    monkeypatch.setattr(BackgroundRefresh, "_start", lambda self: (start(self), started.append(self.worker.process)))
     refresh = RefreshSettings(every=1, overlap=0.0, budget=99.0, background=True)
     ruinous = replace(LOOP, learning_rate=1e30, warmup=0.0, clip=1e9)
     with pytest.raises(FloatingPointError, match="Lower learning_rate"):
@@ -322,6 +322,26 @@ def test_index_of_another_model_is_refused_before_anything_is_trained(train, tow
     with pytest.raises(ValueError, match=r"was made by another model than .*Build it again: kedro run"):
         train(base=KnowledgeBase(town_base.retriever, index, town_base.passages))
     assert not (tmp_path / "work").exists()
+
+
+def test_one_of_several_processes_is_refused_before_anything_is_written(train, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")  # as torchrun tells the processes that it starts
+    with pytest.raises(ValueError, match=r"retriever together is work for one process.* one of 2.*torchrun"):
+        train("several")
+    assert not (tmp_path / "several").exists()
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    with pytest.raises(ValueError, match="Lower batch_size"):  # it went on as far as the loop
+        train("alone", batch_size=99)
+
+
+def test_ray_that_is_not_installed_is_said_before_anything_is_written(train, tmp_path, monkeypatch):
+    monkeypatch.setattr("ragsmith.read.workers.find_spec", lambda name: None)
+    plan = replace(PLAN, refresh=replace(PLAN.refresh, background="ray"))
+    with pytest.raises(ModuleNotFoundError, match=r"needs Ray. Run: pip install 'ragsmith\[cluster\]'"):
+        train("ray", plan=plan)
+    with pytest.raises(ValueError, match="background is 'thread'; it may be False, 'process', 'ray'"):
+        train("ray", plan=replace(PLAN, refresh=replace(PLAN.refresh, background="thread")))
+    assert not (tmp_path / "ray").exists()
 
 
 def test_too_few_questions_for_a_step_are_refused_with_what_to_lower(train):

@@ -39,6 +39,13 @@ def run(tiny_model, machine, tmp_path):
     return train
 
 
+def test_one_of_several_processes_is_refused_before_anything_is_written(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="Training a reader is work for one process, and this is one of 2"):
+        run(name="several")
+    assert not (tmp_path / "several").exists()
+
+
 def test_toy_questions_are_learnt_to_an_exact_match_of_one(run, machine):
     result = run()
     assert max(result.report["scores"].values()) == 1.0 > result.report["scores"][0]

@@ -65,6 +65,23 @@ def world() -> int:
     return distributed.get_world_size() if joined() else 1
 
 
+def refuse_several(what: str) -> None:
+    """Return when this process works alone; before anything is loaded or written.
+
+    Args:
+        what: the work that several would do twice, as the beginning of a sentence.
+    Raises:
+        ValueError: it is one of several, which `torchrun` started or which have joined a group.
+    """
+    count = world() if joined() else int(os.environ.get("WORLD_SIZE", "1"))
+    if count > 1:
+        raise ValueError(
+            f"{what} is work for one process, and this is one of {count}: each would do all of it, and write to the "
+            "same folder. Start it without torchrun (WORLD_SIZE unset); what several processes share is the training "
+            "of a retriever: compute.ranks."
+        )
+
+
 def wait_for_all() -> None:
     """Return when every process has come here."""
     from torch import distributed

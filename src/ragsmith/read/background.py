@@ -1,65 +1,42 @@
-"""Encoding the knowledge base in a process of its own, from a copy of the weights, while training goes on."""
+"""Encoding the knowledge base apart from the training, from a copy of the weights, while training goes on."""
 
-import json
-import logging
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from ragsmith.compute.device import Machine
-from ragsmith.compute.ranks import die_with_parent
+from ragsmith.read.refresh_job import RESULT, write_job
+from ragsmith.read.workers import WORKERS, Background, Worker
 from ragsmith.retrieve.encoder import Encoder
-from ragsmith.store import is_complete, publish_directory, recover
-
-logger = logging.getLogger(__name__)
-
-JOB, MODEL, TEXTS, RESULT, LOG = "job.json", "model", "texts.parquet", "result", "stderr.txt"
+from ragsmith.store import is_complete, recover
 
 
 class BackgroundRefresh:
     """A refresh that is under way.
 
-    Its folder holds the job (weights, texts) and, when the process is done, the vectors. Both are whole or not there:
-    a run that was killed begins the same refresh again, or finds it done.
+    Its folder holds the job and, when the work is done, the vectors. Both are whole or not there: a run that was
+    killed begins the same refresh again, or finds it done.
 
     Args:
         encoder: copied as it is now.
         texts: the passages.
-        folder: for this refresh alone; what it holds of another one is replaced.
+        folder: for this refresh alone.
         step: of training, when the weights were copied.
+        background: who works on it, see `ragsmith.read.workers`.
     """
 
-    def __init__(self, encoder: Encoder, texts: Sequence[str], folder: Path, step: int) -> None:
+    def __init__(
+        self, encoder: Encoder, texts: Sequence[str], folder: Path, step: int, background: Background = "process"
+    ) -> None:
         self.step = step
         self.folder = folder
+        self.background = background
         self.reason = ""
-
-        def write(staging: Path) -> None:
-            (staging / MODEL).mkdir()
-            training = encoder.model.training
-            encoder.model.save(str(staging / MODEL), create_model_card=False, safe_serialization=True)
-            encoder.model.train(training)
-            pd.DataFrame({"text": list(texts)}).to_parquet(staging / TEXTS, index=False)
-            job = {
-                "machine": asdict(encoder.machine),
-                "max_tokens": encoder.max_tokens,
-                "batch_tokens": encoder.batch_tokens,
-            }
-            (staging / JOB).write_text(json.dumps(job), "utf-8")
-
-        recover(folder / "job")
-        if not is_complete(folder / "job"):
-            publish_directory(folder / "job", write)
+        write_job(encoder, texts, folder)
         self._start()
 
     @classmethod
-    def again(cls, folder: Path, step: int) -> "BackgroundRefresh":
+    def again(cls, folder: Path, step: int, background: Background = "process") -> "BackgroundRefresh":
         """The refresh that a killed run had under way.
 
         Raises:
@@ -71,59 +48,35 @@ class BackgroundRefresh:
                 f"{folder.parent.parent} to train anew."
             )
         found = cls.__new__(cls)
-        found.step, found.folder, found.reason = step, folder, ""
+        found.step, found.folder, found.background, found.reason = step, folder, background, ""
         found._start()
         return found
 
     def _start(self) -> None:
         recover(self.folder / RESULT)
-        self.process: subprocess.Popen[bytes] | None = None
-        if is_complete(self.folder / RESULT):
-            return
-        with (self.folder / LOG).open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "ragsmith.read.background", str(self.folder), str(os.getpid())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=log,
-            )
+        done = is_complete(self.folder / RESULT)
+        self.worker: Worker | None = None if done else WORKERS[self.background](self.folder)
 
-    def vectors(self) -> np.ndarray | None:
-        """Wait for the vectors, float32 of shape (passages, dimension); None when the process failed: see `reason`."""
-        status = self.process.wait() if self.process is not None else 0
-        if status == 0 and is_complete(self.folder / RESULT):
+    def vectors(self, timeout: float) -> np.ndarray | None:
+        """Wait for the vectors.
+
+        Args:
+            timeout: seconds to wait; work that is not done then is ended.
+        Returns:
+            float32 of shape (passages, dimension); None when the work failed or was ended: see `reason`.
+        """
+        try:
+            reason = self.worker.failure(timeout) if self.worker is not None else ""
+        except TimeoutError:
+            self.stop()
+            reason = f"it was ended, for training had waited {timeout:g} s for it (refresh.timeout)"
+        # What is whole counts, however the work ended: a run that goes on from a checkpoint would take it as well.
+        if is_complete(self.folder / RESULT):
             return np.asarray(np.load(self.folder / RESULT / "vectors.npy", allow_pickle=False), dtype=np.float32)
-        said = (self.folder / LOG).read_text("utf-8", errors="replace").strip().splitlines()
-        self.reason = f"exit status {status}" + (f": {said[-1][:300]}" if said else "")
+        self.reason = reason or f"it left no result in {self.folder}"
         return None
 
     def stop(self) -> None:
-        """End the process; its result is not wanted any more."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-
-
-def work(folder: Path) -> None:
-    """What the process does.
-
-    Raises:
-        ValueError: the job is not as it was written.
-    """
-    if not is_complete(folder / "job"):
-        raise ValueError(f"{folder / 'job'} is missing or altered")
-    job = json.loads((folder / "job" / JOB).read_text("utf-8"))
-    encoder = Encoder.load(
-        folder / "job" / MODEL, Machine(**job["machine"]), job["max_tokens"], batch_tokens=job["batch_tokens"]
-    )
-    texts = pd.read_parquet(folder / "job" / TEXTS)["text"].tolist()
-    vectors = encoder.encode(texts, "passage")
-    publish_directory(folder / RESULT, lambda staging: np.save(staging / "vectors.npy", vectors, allow_pickle=False))
-
-
-if __name__ == "__main__":
-    die_with_parent()
-    # One that died before that would leave this process at work beside the one that the next run starts.
-    if os.getppid() != int(sys.argv[2]):
-        sys.exit("the training that began it has ended")
-    work(Path(sys.argv[1]))
+        """End the work; its result is not wanted any more."""
+        if self.worker is not None:
+            self.worker.stop()

@@ -20,6 +20,7 @@ from ragsmith.read.readers import Reader
 from ragsmith.read.reading import ReadingPassage
 from ragsmith.read.span_evidence import span_evidence
 from ragsmith.read.training import ReadingExample, exact_share
+from ragsmith.retrieve.has_answer import has_answer
 from ragsmith.retrieve.routes import Kind, shares_weights
 from ragsmith.store import hash_json
 
@@ -109,6 +110,7 @@ class JointTask:
         self.batches_per_epoch = len(self.train) // settings.batch_size
         self.vectors = TrainingEncoder(self.encoder, settings.micro_tokens, int(settings.activation_gib * 2**30))
         self.done = 0  # steps: the weights are those after so many
+        self._counted = (-1, -1)  # epoch and number of the last batch that the index's budget knows
         drawn = np.random.default_rng([settings.seed, 1]).permutation(len(self.train))[: index.settings.probe_queries]
         self.probe = [self.train[place].text for place in drawn]
         self._sizes = {kind: weights_of(tower.module) for kind, tower in self.encoder.towers.items()}
@@ -145,14 +147,25 @@ class JointTask:
             self._with_right(question, [row for row, _ in some])
             for question, some in zip(chosen, self.retrieve(chosen), strict=True)
         ]
-        return self._loss(chosen, found, np.random.default_rng([settings.seed, 2, epoch, number]), step)
+        rows = sorted({row for some in found for row in some})
+        tokens = self._token_ids(chosen, rows)
+        if (epoch, number) > self._counted:  # a step that is tried again, in less memory, teaches but once
+            self._counted = (epoch, number)
+            if self.index_ages:
+                self._count(tokens, rows, found)
+        draws = np.random.default_rng([settings.seed, 2, epoch, number])
+        return self._loss(chosen, found, tokens, draws, step)
 
     def _loss(
-        self, chosen: Sequence[JointQuestion], found: list[list[int]], draws: np.random.Generator, step: int
+        self,
+        chosen: Sequence[JointQuestion],
+        found: list[list[int]],
+        tokens: tuple[list[list[int]], list[list[int]]],
+        draws: np.random.Generator,
+        step: int,
     ) -> "tuple[torch.Tensor, dict[str, float]]":
         settings = self.settings
         rows = sorted({row for some in found for row in some})
-        tokens = self._token_ids(chosen, rows)
         scores, present, every = self._scores(tokens, chosen, found, rows, step)
         prior = log_prior(scores, present)
         taught = settings.objective if self.moving(step) else "none"
@@ -178,8 +191,6 @@ class JointTask:
             apart = contrastive(every, right).sum() / judged.sum().clamp(min=1)
             means["contrastive_loss"] = settings.contrastive_weight * apart
         loss = scores.sum() * 0 + sum(means.values())
-        if self.index_ages:
-            self._count(tokens, rows, found)
         widest = max(2, prior.shape[1])
         shares = prior.detach().exp()
         entropy = -(shares * prior.detach().clamp_min(-1e4)).sum(dim=1).mean() / math.log(widest)
@@ -327,7 +338,7 @@ class JointTask:
         ]
 
     def _count(self, tokens: tuple[list[list[int]], list[list[int]]], rows: list[int], found: list[list[int]]) -> None:
-        """Tell the index's budget what the step computes: forward and backward, three times the products."""
+        """Tell the index's budget what a batch computes: forward and backward, three times the products."""
         lengths = dict(zip(rows, map(len, tokens[1]), strict=True))
         questions = list(map(len, tokens[0]))
         embedded = sum(questions) * self._sizes["query"] + sum(lengths.values()) * self._sizes["passage"]
@@ -386,13 +397,12 @@ class JointTask:
 
     def restore(self, state: dict[str, Any]) -> None:
         """See `Task.restore`."""
-        self.done = state.get("done", 0)
+        self.done, self._counted = state.get("done", 0), (-1, -1)
         self.index.restore(state.get("index", {}))
 
 
 def holds_answer(example: ReadingExample) -> bool:
-    """Whether a right passage is among those of the example; where none is known, whether one has an answer's text."""
+    """Whether a right passage is among those of the example; where none is known, whether one has an answer."""
     if example.right:
         return any(passage.passage_id in example.right for passage in example.passages)
-    texts = [passage.text.casefold() for passage in example.passages]
-    return any(answer.casefold() in text for answer in example.answers for text in texts)
+    return any(has_answer(passage.text, example.answers) for passage in example.passages)

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ragsmith.read.background import BackgroundRefresh
+from ragsmith.read.workers import Background
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.index import DenseIndex
 from ragsmith.retrieve.passage_text import passage_inputs
@@ -41,8 +42,10 @@ class RefreshSettings:
         budget: largest share that refreshes and probes may have of the computation so far, counted in multiplications
             (tokens × weights, training three times), so that it is the same on every machine. What evaluation and
             saving need is not counted: they always see a fresh index.
-        background: encode in a process of its own, from a copy of the weights; training goes on with the old index.
+        background: encode elsewhere, from a copy of the weights, while training goes on with the old index: in a
+            `process` of its own (also: True), or as a task on a `ray` cluster; see `ragsmith.read.workers`.
         lag: steps after which a refresh in the background is taken up; training waits for it then.
+        timeout: seconds that training waits at most; a refresh that is not done then is ended and counted as failed.
     """
 
     every: int = 0
@@ -50,8 +53,14 @@ class RefreshSettings:
     probe_every: int = 25
     probe_queries: int = 256
     budget: float = 0.1
-    background: bool = False
+    background: Background | bool = False
     lag: int = 20
+    timeout: float = 3600.0
+
+    @property
+    def worker(self) -> Background:
+        """Who encodes in the background."""
+        return "ray" if self.background == "ray" else "process"
 
 
 class LiveIndex:
@@ -142,7 +151,8 @@ class LiveIndex:
         self.spent += self.cost()
         if settings.background:
             self._forget_refreshes()
-            self.coming = BackgroundRefresh(self.encoder, self.texts, self._coming_place(step), step)
+            place = self._coming_place(step)
+            self.coming = BackgroundRefresh(self.encoder, self.texts, place, step, settings.worker)
         else:
             self.refresh(step)
 
@@ -207,7 +217,7 @@ class LiveIndex:
         if coming is None:
             return
         begun = time.perf_counter()
-        vectors = coming.vectors()
+        vectors = coming.vectors(self.settings.timeout)
         self.seconds += time.perf_counter() - begun
         if vectors is None:
             self.failed += 1
@@ -285,7 +295,8 @@ class LiveIndex:
             )
         if state["coming"] is not None:
             self.needed_coming = (state["coming"],)
-            self.coming = BackgroundRefresh.again(self._coming_place(state["coming"]), state["coming"])
+            place = self._coming_place(state["coming"])
+            self.coming = BackgroundRefresh.again(place, state["coming"], self.settings.worker)
 
 
 def check_passages(passages: pd.DataFrame) -> None:

@@ -47,7 +47,8 @@ def new_reader(
     """
     reader: Reader
     if kind == "extractive":
-        settings = ReaderSettings(values["max_tokens"], values["max_answer_tokens"])
+        named = {name: values[name] for name in ("candidates",) if name in values}
+        settings = ReaderSettings(values["max_tokens"], values["max_answer_tokens"], **named)
         reader = ExtractiveReader.load(base, settings, machine)
     else:
         named = {name: values[name] for name in ("max_tokens", "max_answer_tokens") if name in values}

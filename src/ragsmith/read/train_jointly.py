@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ragsmith.compute.device import Machine
+from ragsmith.compute.ranks import refuse_several
 from ragsmith.learn.checkpoints import weights
 from ragsmith.learn.loop import LoopSettings, fit
 from ragsmith.read.extractive import ExtractiveReader
@@ -22,6 +23,7 @@ from ragsmith.read.live_index import LiveIndex, RefreshSettings, passage_faults
 from ragsmith.read.new_reader import merged
 from ragsmith.read.readers import Reader
 from ragsmith.read.training import tune_prior
+from ragsmith.read.workers import check_worker
 from ragsmith.retrieve.encoder import Encoder, load_sentence_transformer
 from ragsmith.retrieve.identity import add_weights
 from ragsmith.retrieve.index import DenseIndex, index_model
@@ -90,15 +92,14 @@ def train_jointly(
     Raises:
         ValueError: no dev question, fewer training questions than a batch, questions without answers or about passages
             that are not there, a knowledge base with empty texts or double ids, an index that another model made, or
-            an extractive reader and no answer that is a span.
+            an extractive reader and no answer that is a span; or this is one of several processes.
+        ModuleNotFoundError, ConnectionError: refreshes are for Ray, which is not installed, or not to be found.
     """
+    refuse_several("Training reader and retriever together")
+    if plan.joint.encoders == "both":
+        check_worker(plan.refresh.background)
     check_questions(train, dev, base.passages)
-    made_by = index_model(base.index)
-    if made_by != passage_model(base.retriever):
-        raise ValueError(
-            f"The index in {base.index} was made by another model than {base.retriever}. Build it again: "
-            "kedro run --pipelines retriever_training"
-        )
+    made_by = maker_of_index(base)
     model = load_sentence_transformer(base.retriever)
     if plan.joint.encoders == "questions":
         model = separated(model)
@@ -204,6 +205,21 @@ def choose_retriever(task: JointTask, untouched: "dict[str, torch.Tensor]") -> l
     for kind in KINDS:
         live.encoder.token_ids([""], kind)
     return [row | {"shipped": (row["name"] == "trained") == ships} for row in rows]
+
+
+def maker_of_index(base: KnowledgeBase) -> str:
+    """The model that made the index, as `passage_model` names it.
+
+    Raises:
+        ValueError: it is another one than the retriever that is there.
+    """
+    made_by = index_model(base.index)
+    if made_by != passage_model(base.retriever):
+        raise ValueError(
+            f"The index in {base.index} was made by another model than {base.retriever}. Build it again: "
+            "kedro run --pipelines retriever_training"
+        )
+    return made_by
 
 
 def check_questions(train: Sequence[JointQuestion], dev: Sequence[JointQuestion], passages: pd.DataFrame) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ragsmith.compute.device import Machine
+from ragsmith.compute.ranks import refuse_several
 from ragsmith.learn.checkpoints import weights
 from ragsmith.learn.embedding import set_dropout
 from ragsmith.learn.loop import LoopSettings, fit
@@ -63,8 +64,9 @@ def train_reader(
         machine: device and precision.
         work: folder of this training alone; an interrupted run goes on from it.
     Raises:
-        ValueError: fewer examples than `batch_size`, or no dev question.
+        ValueError: fewer examples than `batch_size`, or no dev question, or this is one of several processes.
     """
+    refuse_several("Training a reader")
     if not dev:
         raise ValueError("There is no dev question with an answer: the reader could not be judged. Add dev questions.")
     # While training, the prior stays out: the head is to learn what the retriever does not know.

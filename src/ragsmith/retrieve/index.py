@@ -95,7 +95,7 @@ class DenseIndex:
         return run_table(query_ids, [list(ids[row]) for row in rows], [list(score) for score in scores])
 
     def save(self, folder: Path, made_by: str) -> None:
-        """Write vectors, ids, graph and the model that made them (`passage_model`); plain arrays and JSON, no pickle."""
+        """Write vectors, ids, graph and what made them (`passage_model`); plain arrays and JSON, no pickle."""
         # Written beside and renamed: the vectors may be mapped from the very file.
         np.save(folder / "vectors.part.npy", self.vectors, allow_pickle=False)
         (folder / "vectors.part.npy").replace(folder / "vectors.npy")

@@ -49,26 +49,22 @@ def train(
     work: Path,
 ) -> tuple[Path, Path, Path, dict[str, Any], pd.DataFrame]:
     """Train what the mode says; dev questions steer it. Retriever and index are those that the reader belongs to."""
-    if params.mode == "fine_tune" and params.reader == "extractive" and params.trained() == "none":
+    if params.alone():
         model, report, log = train_extractive(
             base_reader, queries, qrels, answers, passages, reader_run, params, compute, work
         )
         return model, retriever, index, report, log
-    from ragsmith.learn.loop import LoopSettings
-    from ragsmith.read.joint_settings import JointSettings
     from ragsmith.read.knowledge_base import KnowledgeBase
-    from ragsmith.read.live_index import RefreshSettings
     from ragsmith.read.new_reader import new_reader
     from ragsmith.read.questions import joint_questions
     from ragsmith.read.scratch import random_retriever
-    from ragsmith.read.train_jointly import JointPlan, train_jointly
+    from ragsmith.read.train_jointly import train_jointly
 
     machine = compute.machine()
-    values = params.model_dump()
     reader = new_reader(
         base_reader,
         params.reader,
-        values,
+        params.model_dump(),
         params.lora.settings(),
         machine,
         params.seed if params.random_weights else None,
@@ -78,25 +74,12 @@ def train(
         base = KnowledgeBase(base_encoder, base_index, passages)
         if params.random_weights:
             base = random_retriever(base, machine, compute.batch_tokens, params.seed, work / "random")
-    settings = {
-        **{name: values[name] for name in JointSettings.__dataclass_fields__ if name in values},
-        "train_reader": params.mode != "retriever_only",
-        "encoders": params.trained(),
-        "objective": params.taught(),
-        "search": search_choice["mode"] if params.search == "auto" else params.search,
-    }
-    plan = JointPlan(
-        JointSettings(**settings),
-        RefreshSettings(**values["refresh"]),
-        LoopSettings(**{name: values[name] for name in LoopSettings.__dataclass_fields__ if name in values}),
-        params.prior_weights,
-    )
     run = train_jointly(
         reader,
         base,
         joint_questions(training_questions(queries, params), qrels, answers),
         joint_questions(queries[queries["split"] == "dev"], qrels, answers),
-        plan,
+        params.joint_plan(search_choice["mode"]),
         machine,
         work,
     )
@@ -116,10 +99,8 @@ def train_extractive(
 ) -> tuple[Path, dict[str, Any], pd.DataFrame]:
     """The extractive reader alone, on passages that are found once."""
     from ragsmith.collect.questions import ANSWERS, DISTANT
-    from ragsmith.learn.loop import LoopSettings
     from ragsmith.read.examples import reading_examples, with_right_passage
-    from ragsmith.read.extractive import ReaderSettings
-    from ragsmith.read.train_reader import ReaderPlan, train_reader
+    from ragsmith.read.train_reader import train_reader
 
     retrieved = queries[queries["query_id"].isin(reader_run["query_id"])]
     train_queries, dev_queries = (retrieved[retrieved["split"] == name] for name in ("train", "dev"))
@@ -131,12 +112,7 @@ def train_extractive(
         base=base_reader,
         examples=[example for example in examples if example.right],
         dev=reading_examples(dev_queries, reader_run, passages, qrels, answers, params.passages),
-        plan=ReaderPlan(
-            reader=ReaderSettings(max_tokens=params.max_tokens, max_answer_tokens=params.max_answer_tokens),
-            batch_size=params.batch_size,
-            prior_weights=params.prior_weights,
-            loop=LoopSettings(**params.model_dump(include=set(LoopSettings.__dataclass_fields__))),
-        ),
+        plan=params.reader_plan(),
         machine=compute.machine(),
         work=work,
     )

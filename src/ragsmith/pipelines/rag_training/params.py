@@ -1,10 +1,17 @@
 """Parameters of rag_training."""
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from ragsmith.pipelines.params import LoraParams, Params
+
+if TYPE_CHECKING:
+    from ragsmith.learn.loop import LoopSettings
+    from ragsmith.read.train_jointly import JointPlan
+    from ragsmith.read.train_reader import ReaderPlan
+
+Mode = Literal["dense", "bm25", "hybrid"]
 
 # What others call the modes: RAG_from_scratch in its README and in its code, rag-end2end-retriever in its option.
 MODE_ALIASES = {
@@ -23,6 +30,11 @@ def own_mode(name: Any) -> Any:
     return MODE_ALIASES.get(name, name) if isinstance(name, str) else name
 
 
+def named_background(value: Any) -> Any:
+    """Where a refresh in the background is done: true means a process."""
+    return "process" if value is True else value
+
+
 class RefreshParams(Params):
     """When the knowledge base is encoded again in training; see `RefreshSettings` in `ragsmith.read`."""
 
@@ -31,8 +43,13 @@ class RefreshParams(Params):
     probe_every: int = Field(25, ge=1, description="steps between probes of that overlap")
     probe_queries: int = Field(256, ge=1, description="training questions in the probe")
     budget: float = Field(0.1, ge=0, description="largest share of the computation that refreshes may have")
-    background: bool = Field(False, description="in a process of its own, while training goes on")
+    background: Annotated[Literal[False, "process", "ray"], BeforeValidator(named_background)] = Field(
+        False, description="while training goes on: in a process of its own (true is the same), or on a Ray cluster"
+    )
     lag: int = Field(20, ge=1, description="steps after which a refresh in the background is taken up")
+    timeout: float = Field(
+        3600, gt=0, description="seconds that training waits for it then; later it is ended, and the old index stays"
+    )
 
 
 class RagTrainingParams(Params):
@@ -74,6 +91,14 @@ class RagTrainingParams(Params):
     lora: LoraParams = Field(default_factory=LoraParams)
     template: str | None = Field(
         None, description="question and passage as one text, with {question} and {passage}; null: one for the reader"
+    )
+    candidates: int = Field(
+        1, ge=1, description="extractive: so many of the best spans are compared by text, and equal ones add up"
+    )
+    dropout: float | Literal["auto"] | None = Field(
+        "auto",
+        description="share of activations dropped in training; null: the models' own; auto: that for an extractive "
+        "reader in fine_tune, else 0",
     )
     num_beams: int = Field(1, ge=1, description="of readers that write their answer; 1 is greedy")
     passages: int = Field(5, ge=1, le=100, description="retrieved passages that are read per question")
@@ -118,6 +143,12 @@ class RagTrainingParams(Params):
             raise ValueError("label_smoothing is for readers that write their answer; reader is extractive.")
         if self.reader == "extractive" and self.lora.rank:
             raise ValueError("lora.rank is for readers that write their answer; reader is extractive.")
+        if self.reader != "extractive" and self.candidates > 1:
+            raise ValueError(f"candidates is for spans; reader is {self.reader}, which writes its answer.")
+        if isinstance(self.dropout, float) and not 0 <= self.dropout < 1:
+            raise ValueError(
+                f"dropout is {self.dropout}: it must be a share of at least 0 and less than 1, or auto, or null."
+            )
         if self.random_weights and self.mode != "from_scratch":
             raise ValueError(f"random_weights is for mode from_scratch; mode is {self.mode}.")
         if self.mode == "retriever_only" and self.trained() == "none":
@@ -151,3 +182,52 @@ class RagTrainingParams(Params):
         if self.mode == "retriever_only":
             return "none"  # an untrained reader teaches nothing
         return "emdr2" if self.reader in FUSED else "marginal"
+
+    def alone(self) -> bool:
+        """Whether an extractive reader is trained by itself, on passages that are found once."""
+        return self.mode == "fine_tune" and self.reader == "extractive" and self.trained() == "none"
+
+    def dropped(self) -> float | None:
+        """The dropout that `auto` means; None is the models' own."""
+        if self.dropout != "auto":
+            return self.dropout
+        return None if self.alone() else 0.0
+
+    def wants_ray(self) -> bool:
+        """Whether a Ray cluster has a part in the training."""
+        return self.trained() == "both" and self.refresh.background == "ray"
+
+    def loop(self) -> "LoopSettings":
+        """Length and speed, for the library."""
+        from ragsmith.learn.loop import LoopSettings
+
+        return LoopSettings(**self.model_dump(include=set(LoopSettings.__dataclass_fields__)))
+
+    def reader_plan(self) -> "ReaderPlan":
+        """The training of an extractive reader alone, for the library."""
+        from ragsmith.read.extractive import ReaderSettings
+        from ragsmith.read.train_reader import ReaderPlan
+
+        reader = ReaderSettings(self.max_tokens, self.max_answer_tokens, candidates=self.candidates)
+        return ReaderPlan(reader, self.batch_size, self.prior_weights, self.loop(), self.dropped())
+
+    def joint_plan(self, search: Mode) -> "JointPlan":
+        """Any other training, for the library.
+
+        Args:
+            search: how passages are found where the parameter is `auto`.
+        """
+        from ragsmith.read.joint_settings import JointSettings
+        from ragsmith.read.live_index import RefreshSettings
+        from ragsmith.read.train_jointly import JointPlan
+
+        settings = {
+            **self.model_dump(include=set(JointSettings.__dataclass_fields__)),
+            "train_reader": self.mode != "retriever_only",
+            "encoders": self.trained(),
+            "objective": self.taught(),
+            "search": search if self.search == "auto" else self.search,
+            "dropout": self.dropped(),
+        }
+        refresh = RefreshSettings(**self.refresh.model_dump())
+        return JointPlan(JointSettings(**settings), refresh, self.loop(), self.prior_weights)
