@@ -10,6 +10,7 @@ import numpy as np
 
 from ragsmith.compute.device import Machine, probe
 from ragsmith.compute.memory import freed_memory_kept, give_back_freed
+from ragsmith.compute.parallel import side_by_side
 from ragsmith.compute.progress import progress
 from ragsmith.retrieve.routes import KINDS, Kind, prompt_of, routes
 from ragsmith.retrieve.tower import Tower
@@ -25,6 +26,8 @@ CHUNK, FIRST_CHUNK = 2048, 1024
 MANY = 256  # texts for which it pays to keep memory between batches
 # Batches of many sizes leave gaps in the memory that is kept: it is given back after so many of them.
 KEPT_BATCHES = 8
+# Batches from which each thread takes one of its own, of at least so many tokens.
+MANY_BATCHES, LEAST_TOKENS = 8, 1024
 
 
 class Encoder:
@@ -194,10 +197,24 @@ class Encoder:
             self.model.train(training)
 
     def _vectors(self, token_ids: list[list[int]], kind: Kind, weights: Mapping[Kind, Any]) -> np.ndarray:
+        import torch
+
         vectors = np.empty((len(token_ids), self.dimension), dtype=np.float32)
-        for number, batch in enumerate(self.batches(token_ids, kind), start=1):
-            vectors[batch] = self.forward([token_ids[place] for place in batch], kind, weights).cpu().numpy()
-            if number % KEPT_BATCHES == 0:
+
+        def work(batch: list[int]) -> None:
+            with torch.inference_mode():
+                found = self.forward([token_ids[place] for place in batch], kind, weights)
+                vectors[batch] = found.cpu().numpy()
+
+        threads, batches = 1, self.batches(token_ids, kind)
+        done: Iterator[None] = map(work, batches)
+        if self.machine.device == "cpu" and len(batches) >= MANY_BATCHES and self.towers[kind].backbone is not None:
+            # Each thread has a batch of its own: together they are as large as one, unless that makes them tiny.
+            threads = torch.get_num_threads()
+            batches = self.batches(token_ids, kind, max(LEAST_TOKENS, self.batch_tokens // threads))
+            done = side_by_side(work, batches, self.machine)
+        for number, _ in enumerate(done, start=1):
+            if number % (KEPT_BATCHES * threads) == 0:
                 give_back_freed()
         return vectors
 

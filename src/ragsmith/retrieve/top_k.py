@@ -1,13 +1,13 @@
 """The k nearest of many vectors for many queries: exact, with the bulk of the products in bfloat16."""
 
 import warnings
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ragsmith.compute.device import Machine
+from ragsmith.compute.parallel import side_by_side
 
 if TYPE_CHECKING:
     import torch
@@ -86,26 +86,6 @@ def products(
     return found
 
 
-def each_block(work: Callable[[int], None], begins: range, machine: Machine) -> None:
-    """Do the work for each block of queries: on the processor one block per thread, and not all threads on one.
-
-    Threads that share a block wait for each other after each of its small steps: as long as all others together where
-    the processor is not theirs alone.
-    """
-    import torch
-
-    threads = torch.get_num_threads()
-    if machine.device != "cpu" or threads == 1 or len(begins) == 1:
-        for begin in begins:
-            work(begin)
-        return
-    try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            list(pool.map(work, begins))
-    finally:
-        torch.set_num_threads(threads)
-
-
 class Searched:
     """Vectors that are searched several times; see `top_k` for the arguments."""
 
@@ -154,7 +134,7 @@ class Searched:
             # "In beta" since torch 1.13; `products` says why it is used.
             warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
             warnings.filterwarnings("ignore", message="Sparse invariant checks are implicitly disabled")
-            each_block(work, range(0, len(queries) if k else 0, QUERY_BLOCK), self.machine)
+            deque(side_by_side(work, range(0, len(queries) if k else 0, QUERY_BLOCK), self.machine), maxlen=0)
         return scores, rows
 
     def block(self, begin: int, size: int | None = None) -> "torch.Tensor":
