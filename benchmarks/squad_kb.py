@@ -34,7 +34,7 @@ from ragsmith.collect.exchange.source_text import stream_lines
 from ragsmith.collect.exchange.squad import read_squad
 from ragsmith.compute.device import Machine, probe
 from ragsmith.evaluate.answers import exact_match, token_f1
-from ragsmith.evaluate.significance import estimates
+from ragsmith.evaluate.significance import compare_columns, estimates
 from ragsmith.learn.contrastive import ContrastiveSettings
 from ragsmith.learn.dev_pool import dev_set
 from ragsmith.learn.loop import LoopSettings
@@ -130,6 +130,14 @@ SYSTEMS = {
 }
 # Trained together, asked for by name: each trains for a good half hour of its own.
 TOGETHER = {f"end2end_{name}": System(f"end2end_{name}", "dense", f"end2end_{name}_reader") for name in TAUGHT}
+
+# What is asked of pairs, question by question: the second against the first.
+PAIRS = [
+    ("minilm", "minilm_tuned"),
+    ("hybrid", "hybrid_tuned"),
+    ("bm25", "hybrid_tuned"),
+    *(("minilm_tuned", name) for name in TOGETHER),
+]
 
 
 @dataclass
@@ -584,6 +592,7 @@ def judge(result: dict[str, Any]) -> int:
     figures = {key: result[key] for key in ("date", "revision", "passages", "questions")} | {
         "best": best,
         "systems": systems,
+        "pairs": paired(result["rows"]),
     }
     bars = [
         {"name": "em_of_best", "value": systems[best]["em"]["mean"], "at_least": EM_BAR},
@@ -591,6 +600,25 @@ def judge(result: dict[str, Any]) -> int:
         {"name": "training_minutes_of_best", "value": systems[best]["train_min"], "at_most": MINUTES_BAR},
     ]
     return report("squad_kb", figures, bars, VERSIONS)
+
+
+def paired(rows: dict[str, Any]) -> list[dict[str, Any]]:
+    """How pairs of systems differ on the same questions, with Holm's correction for all that are told together."""
+    pairs = [(one, other) for one, other in PAIRS if one in rows and other in rows]
+    labels = [(one, other, key) for one, other in pairs for key in SCORES]
+    if not labels:
+        return []
+    differences = np.column_stack([np.subtract(rows[other][key], rows[one][key]) for one, other, key in labels])
+    return [
+        {
+            "systems": [found.a, found.b],
+            "score": found.metric,
+            "difference": round(found.difference, 4),
+            "ci95": [round(end, 4) for end in found.ci95],
+            "p_holm": round(found.p_holm, 4),
+        }
+        for found in compare_columns(differences, labels, seed=0)
+    ]
 
 
 def parameters(folder: Path) -> int:
