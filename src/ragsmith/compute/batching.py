@@ -24,33 +24,6 @@ def length_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]
     return batches
 
 
-def frugal_batches(lengths: Sequence[int], batch_tokens: int, overhead: int) -> list[list[int]]:
-    """As `length_batches`, divided so that padded tokens and what each batch costs by itself are fewest together.
-
-    Args:
-        lengths: of the sequences.
-        batch_tokens: see `length_batches`.
-        overhead: what a batch more costs, in tokens.
-
-    >>> frugal_batches([3, 9, 3, 9], batch_tokens=100, overhead=2), frugal_batches([3, 9, 3, 9], 100, overhead=20)
-    ([[1, 3], [0, 2]], [[1, 3, 0, 2]])
-    """
-    order = sorted(range(len(lengths)), key=lambda place: -lengths[place])
-    # From the end: what the sequences from each one on cost at least, and where the batch that it begins ends then.
-    costs, ends = [0] * (len(order) + 1), [0] * len(order)
-    for begin in range(len(order) - 1, -1, -1):
-        length = lengths[order[begin]]
-        most = min(len(order), begin + max(1, batch_tokens // max(1, length)))
-        costs[begin], ends[begin] = min(
-            (overhead + (end - begin) * length + costs[end], end) for end in range(begin + 1, most + 1)
-        )
-    batches, begin = [], 0
-    while begin < len(order):
-        batches.append(order[begin : ends[begin]])
-        begin = ends[begin]
-    return batches
-
-
 def token_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
     """Positions of the sequences, longest first, in batches of at most `batch_tokens` tokens and no padding.
 

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ragsmith.compute.batching import padded
+from ragsmith.compute.batching import length_batches, padded
 from ragsmith.compute.device import Machine, probe
 from ragsmith.read.decoding import SharedGumbel, stream_first_row
 from ragsmith.read.evidence import Evidence
 from ragsmith.read.generative import PASSAGE, QUESTION, GenerativeReader, GenerativeSettings, load_settings
-from ragsmith.read.language_model import each_part, load_language_model, of_labels, parts_of
+from ragsmith.read.language_model import each_part, load_language_model, of_labels
 from ragsmith.read.reading import ReadingPassage
 
 if TYPE_CHECKING:
@@ -130,8 +130,7 @@ class CausalReader(GenerativeReader):
 
         rows = [[*prompt, *target] for prompt, target in zip(prompts, targets, strict=True)]
         width = max(len(target) for target in targets)
-        lengths = [len(row) for row in rows]
-        batches = parts_of(lengths, self.micro_tokens, self.machine)
+        batches = length_batches([len(row) for row in rows], self.micro_tokens)
         order = torch.argsort(
             torch.tensor([place for batch in batches for place in batch], device=self.machine.device)
         )
@@ -139,7 +138,7 @@ class CausalReader(GenerativeReader):
             ([rows[place] for place in batch], [targets[place] for place in batch], width, uniform)
             for batch in batches
         ]
-        parts = each_part(self._part, arguments, lengths, self.micro_tokens, self.machine)
+        parts = each_part(self._part, arguments)
         tokens, means = (torch.cat(some)[order] for some in zip(*parts, strict=True))
         return tokens, means
 

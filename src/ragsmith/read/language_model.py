@@ -4,16 +4,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ragsmith.compute.batching import frugal_batches
-from ragsmith.compute.device import Machine
 from ragsmith.retrieve.encoder import quiet_transformers
 from ragsmith.retrieve.models import ModelError, check_model_folder
 
 if TYPE_CHECKING:
     import torch
-
-# What a part costs beside its tokens, as so many of them: calls, and weights that are converted and read again.
-PART_COST = {"cpu": 128, "cuda": 4096}
 
 
 def load_language_model(folder: Path, kind: str, max_tokens: int, max_answer_tokens: int) -> "tuple[Any, Any]":
@@ -102,27 +97,15 @@ def as_output(states: "torch.Tensor") -> Any:
     return BaseModelOutput(last_hidden_state=states)
 
 
-def parts_of(lengths: Sequence[int], micro_tokens: int, machine: Machine) -> list[list[int]]:
-    """Positions of sequences that are computed together: little padding, and at most so many tokens with it."""
-    return frugal_batches(lengths, micro_tokens, PART_COST["cpu" if machine.device == "cpu" else "cuda"])
+def each_part(work: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """What `work` gives for each part of a batch; of several parts, none keeps what its backward pass needs.
 
-
-def each_part(
-    work: Callable[..., Any],
-    arguments: Sequence[tuple[Any, ...]],
-    lengths: Sequence[int],
-    micro_tokens: int,
-    machine: Machine,
-) -> list[Any]:
-    """What `work` gives for each part of a batch.
-
-    Of a batch with more tokens than `micro_tokens` no part keeps what its backward pass needs: it is computed again
-    there, one part at a time (as in `learn.embedding`). The gradient is the same, in the memory of one part.
+    They are computed again there, one at a time (as in `learn.embedding`): the gradient is the same, in the memory of
+    one part.
     """
     import torch
     from torch.utils.checkpoint import checkpoint
 
-    if len(arguments) > 1 and sum(lengths) > micro_tokens and torch.is_grad_enabled():
+    if len(arguments) > 1 and torch.is_grad_enabled():
         return [checkpoint(work, *some, use_reentrant=False) for some in arguments]
-    with machine.autocast():  # around all of them: weights are converted once, and not for each part
-        return [work(*some) for some in arguments]
+    return [work(*some) for some in arguments]

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ragsmith.compute.batching import padded
+from ragsmith.compute.batching import length_batches, padded
 from ragsmith.compute.device import Machine, probe
 from ragsmith.read.decoding import MarginalLogits, SharedGumbel, stream_first_row
 from ragsmith.read.evidence import Evidence
 from ragsmith.read.generative import PASSAGE, QUESTION, GenerativeReader, GenerativeSettings, load_settings
-from ragsmith.read.language_model import as_output, each_part, load_language_model, of_labels, parts_of
+from ragsmith.read.language_model import as_output, each_part, load_language_model, of_labels
 from ragsmith.read.objectives import log_prior, rag_sequence, rag_token
 from ragsmith.read.reading import ReadingPassage
 from ragsmith.retrieve.models import ModelError
@@ -182,11 +182,10 @@ class Seq2SeqReader(GenerativeReader):
         import torch
 
         rows = present.nonzero()  # (pairs, 2): question and passage of each pair, in their order
-        lengths = [len(pair) for pair in pairs]
-        batches = parts_of(lengths, self.micro_tokens, self.machine)
+        batches = length_batches([len(pair) for pair in pairs], self.micro_tokens)
         order = torch.argsort(torch.tensor([place for batch in batches for place in batch], device=labels.device))
         arguments = [([pairs[place] for place in batch], labels[rows[batch, 0]], uniform, whole) for batch in batches]
-        parts = each_part(self._pair_part, arguments, lengths, self.micro_tokens, self.machine)
+        parts = each_part(self._pair_part, arguments)
         found = [torch.cat(some)[order] for some in zip(*parts, strict=True) if some[0] is not None]
         shown = present[:, :, None] & counted[:, None, :]
 
@@ -227,12 +226,12 @@ class Seq2SeqReader(GenerativeReader):
         """
         import torch
 
-        lengths = [len(pair) for pair in pairs]
-        batches = parts_of(lengths, self.micro_tokens, self.machine)
+        batches = length_batches([len(pair) for pair in pairs], self.micro_tokens)
         states: list[Any] = [None] * len(pairs)
-        given = [([pairs[place] for place in batch],) for batch in batches]
         for batch, found in zip(
-            batches, each_part(self._states, given, lengths, self.micro_tokens, self.machine), strict=True
+            batches,
+            each_part(self._states, [([pairs[place] for place in batch],) for batch in batches]),
+            strict=True,
         ):
             for row, place in enumerate(batch):
                 states[place] = found[row, : len(pairs[place])]
