@@ -8,16 +8,17 @@ Each run is a fork of this process, which itself computes nothing.
 import hashlib
 import json
 import os
-import signal
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 import torch
 import torch._dynamo  # imported by the first step of an optimizer: once here, or in each fork
 import torch.utils.tensorboard
 from conftest import ToyTask
+from killed import watch
 from safetensors.torch import save
 
 from ragsmith.compute.device import Machine
@@ -25,28 +26,6 @@ from ragsmith.learn.checkpoints import weights
 from ragsmith.learn.loop import LoopSettings, fit
 
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "shutil.rmtree"}
-
-
-def watch(work: Path, last: int) -> list[str]:
-    """Count the changes below `work`, and end this process by SIGKILL at the one numbered `last`."""
-    seen: list[str] = []
-
-    def hook(event: str, arguments: tuple) -> None:
-        if event == "open":
-            path, _, flags = arguments
-            changing = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR) and not flags & os.O_APPEND
-        else:
-            path, changing = (arguments[0] if arguments else ""), event in CHANGES
-        # TensorBoard writes from a thread of its own, whose order differs from run to run.
-        if changing and str(path).startswith(str(work)) and "tensorboard" not in str(path):
-            seen.append(event)
-            if len(seen) == last:
-                if event == "open" and Path(path).exists():
-                    os.truncate(path, 0)  # it dies just after the opening, with nothing written
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(hook)
-    return seen
 
 
 def run(work: Path, last: int, result: Path, settings: LoopSettings) -> bool:
@@ -57,7 +36,7 @@ def run(work: Path, last: int, result: Path, settings: LoopSettings) -> bool:
     try:
         torch.set_num_threads(1)
         task = ToyTask()
-        seen = watch(work, last)
+        seen = watch(work, last, CHANGES, lambda event, path: event)
         fitted = fit(task, settings, Machine("cpu", "fp32"), work, "toy")
         changes = len(seen)
         best = fitted.checkpoints.best()

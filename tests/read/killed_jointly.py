@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+
 # Imported once here, or in each fork.
 import faiss  # noqa: F401
 import pandas as pd
@@ -22,6 +24,7 @@ import torch
 import torch._dynamo
 import torch.utils.tensorboard
 import transformers.models.bert.modeling_bert  # noqa: F401
+from killed import watch
 
 from ragsmith.compute.device import Machine
 from ragsmith.learn.loop import LoopSettings
@@ -52,28 +55,6 @@ def kind_of(path: str) -> str:
     if "/fit/index/" in path:
         return "refresh"
     return "save" if "/fit/" in path else "end"
-
-
-def watch(work: Path, last: int) -> list[str]:
-    """Note the changes below `work`, and end this process by SIGKILL at the one numbered `last`."""
-    seen: list[str] = []
-
-    def hook(event: str, arguments: tuple) -> None:
-        if event == "open":
-            path, _, flags = arguments
-            changing = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR) and not flags & os.O_APPEND
-        else:
-            path, changing = (arguments[0] if arguments else ""), event in CHANGES
-        # TensorBoard writes from a thread of its own, whose order differs from run to run.
-        if changing and str(path).startswith(str(work)) and "tensorboard" not in str(path):
-            seen.append(kind_of(str(path)))
-            if len(seen) == last:
-                if event == "open" and Path(path).exists():
-                    os.truncate(path, 0)  # it dies just after the opening, with nothing written
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(hook)
-    return seen
 
 
 def kill_in_step(step: int) -> None:
@@ -130,7 +111,7 @@ class Runs:
         def run() -> None:
             if step:
                 kill_in_step(step)
-            seen = watch(work, last)
+            seen = watch(work, last, CHANGES, lambda event, path: kind_of(path))
             reader = ExtractiveReader.load(self.model, ReaderSettings(48, 6), MACHINE)
             base = KnowledgeBase(self.model, self.folder / "index", PASSAGES)
             left = train_jointly(reader, base, QUESTIONS, QUESTIONS, self.plan, MACHINE, work)

@@ -32,7 +32,7 @@ def process_group(device: str) -> Iterator[None]:
     import torch
     from torch import distributed
 
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if started() == 1:
         yield
         return
     if device == "cuda":
@@ -58,6 +58,11 @@ def rank() -> int:
     return distributed.get_rank() if joined() else 0
 
 
+def started() -> int:
+    """How many processes `torchrun` has started, whether they have joined or not; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def world() -> int:
     """How many processes there are."""
     from torch import distributed
@@ -73,7 +78,7 @@ def refuse_several(what: str) -> None:
     Raises:
         ValueError: it is one of several, which `torchrun` started or which have joined a group.
     """
-    count = world() if joined() else int(os.environ.get("WORLD_SIZE", "1"))
+    count = world() if joined() else started()
     if count > 1:
         raise ValueError(
             f"{what} is work for one process, and this is one of {count}: each would do all of it, and write to the "

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ragsmith.compute import memory
+from ragsmith.compute.recompute import each_part
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.routes import Kind
 from ragsmith.retrieve.tower import Tower
@@ -48,19 +49,12 @@ class TrainingEncoder:
             float32, shape (len(token_ids), dimension).
         """
         import torch
-        from torch.utils.checkpoint import checkpoint
 
         if not token_ids:
             return torch.zeros(0, self.encoder.dimension, device=self.encoder.machine.device)
         batches = self.encoder.batches(token_ids, kind, self.micro_tokens)
-        parts = []
-        for batch in batches:
-            sequences = [token_ids[place] for place in batch]
-            if recompute:
-                parts.append(checkpoint(self.encoder.forward, sequences, kind, weights, use_reentrant=False))
-            else:
-                parts.append(self.encoder.forward(sequences, kind, weights))
-        vectors = torch.cat(parts)
+        arguments = [([token_ids[place] for place in batch], kind, weights) for batch in batches]
+        vectors = torch.cat(each_part(self.encoder.forward, arguments, recompute))
         order = torch.tensor([place for batch in batches for place in batch], device=vectors.device)
         return vectors[torch.argsort(order)]
 

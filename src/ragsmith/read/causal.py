@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from ragsmith.compute.batching import length_batches, padded
 from ragsmith.compute.device import Machine, probe
+from ragsmith.compute.recompute import each_part
 from ragsmith.read.decoding import SharedGumbel, stream_first_row
 from ragsmith.read.evidence import Evidence
 from ragsmith.read.generative import PASSAGE, QUESTION, GenerativeReader, GenerativeSettings, load_settings
-from ragsmith.read.language_model import each_part, load_language_model, of_labels
+from ragsmith.read.language_model import load_language_model, of_labels
 from ragsmith.read.reading import ReadingPassage
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ class CausalReader(GenerativeReader):
             ([rows[place] for place in batch], [targets[place] for place in batch], width, uniform)
             for batch in batches
         ]
-        parts = each_part(self._part, arguments)
+        parts = each_part(self._part, arguments, len(arguments) > 1)
         tokens, means = (torch.cat(some)[order] for some in zip(*parts, strict=True))
         return tokens, means
 

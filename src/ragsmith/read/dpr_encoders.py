@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from ragsmith.compute.device import Machine
 from ragsmith.retrieve.encoder import load_sentence_transformer
-from ragsmith.retrieve.models import ModelError
+from ragsmith.retrieve.models import ModelError, read_weights
 from ragsmith.retrieve.route_files import read_json
 from ragsmith.retrieve.routes import prompt_of, routes, twin
 from ragsmith.retrieve.tower import Tower
@@ -66,7 +66,6 @@ def context_encoder(folder: Path) -> tuple[Any, Any]:
     Raises:
         ModelError: it is none, projects its vectors, lacks weights, or has no fast tokenizer.
     """
-    import torch
     from transformers import AutoTokenizer, DPRContextEncoder
 
     config = read_json(folder / "config.json")
@@ -81,16 +80,8 @@ def context_encoder(folder: Path) -> tuple[Any, Any]:
             f"The encoder in {folder} projects its vectors to {config['projection_dim']} numbers; only one without "
             "projection can be taken over."
         )
-    loader: Any = DPRContextEncoder
-    model, loaded = loader.from_pretrained(
-        str(folder),
-        use_safetensors=True,
-        dtype=torch.float32,
-        local_files_only=True,
-        trust_remote_code=False,
-        output_loading_info=True,
-    )
-    if missing := sorted(loaded["missing_keys"]):
+    model, missing = read_weights(DPRContextEncoder, folder)
+    if missing:
         raise ModelError(f"{folder} lacks {len(missing)} weights, such as {missing[0]}.")
     tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     if not tokenizer.is_fast:

@@ -13,6 +13,7 @@ from ragsmith.compute.batching import length_batches, token_batches
 from ragsmith.compute.device import Machine, probe
 from ragsmith.compute.memory import activation_bytes, freed_memory_kept, give_back_freed
 from ragsmith.compute.progress import progress
+from ragsmith.compute.recompute import each_part
 from ragsmith.read.reading import READER_FILE, Reading, ReadingPassage, ReadsPassages, Span
 from ragsmith.read.span_logits import packed_spans, padded_logits
 from ragsmith.retrieve.encoder import quiet_transformers
@@ -222,29 +223,20 @@ class ExtractiveReader(ReadsPassages):
         """Start and end logits, both float32 of shape (pairs, longest); -inf outside of the passages.
 
         Pairs of like length are computed together. In training, what the backward pass would need too much memory for
-        is computed again there, one part at a time (as in `learn.embedding`).
+        is computed again there, one part at a time (see `each_part`).
 
         Args:
             pairs: at least one.
             weights: from `weights`; None makes them.
         """
         import torch
-        from torch.utils.checkpoint import checkpoint
 
         lengths = [len(pair.input_ids) for pair in pairs]
         batches = (length_batches if self.packed is None else token_batches)(lengths, self.micro_tokens)
         weights = self.weights() if weights is None else weights
-        recompute = torch.is_grad_enabled() and (
-            activation_bytes(self.model.config, lengths, self.machine.precision) > self.activation_bytes
-        )
-        parts = []
-        for batch in batches:
-            chosen = [pairs[place] for place in batch]
-            parts.append(
-                checkpoint(self.unpadded_logits, chosen, weights, use_reentrant=False)
-                if recompute
-                else self.unpadded_logits(chosen, weights)
-            )
+        recompute = activation_bytes(self.model.config, lengths, self.machine.precision) > self.activation_bytes
+        arguments = [([pairs[place] for place in batch], weights) for batch in batches]
+        parts = each_part(self.unpadded_logits, arguments, recompute)
         longest = max(lengths)
         order = [place for batch in batches for place in batch]
         tokens = [

@@ -154,18 +154,18 @@ class JointTask:
             if self.index_ages:
                 self._count(tokens, rows, found)
         draws = np.random.default_rng([settings.seed, 2, epoch, number])
-        return self._loss(chosen, found, tokens, draws, step)
+        return self._loss(chosen, found, rows, tokens, draws, step)
 
     def _loss(
         self,
         chosen: Sequence[JointQuestion],
         found: list[list[int]],
+        rows: list[int],
         tokens: tuple[list[list[int]], list[list[int]]],
         draws: np.random.Generator,
         step: int,
     ) -> "tuple[torch.Tensor, dict[str, float]]":
         settings = self.settings
-        rows = sorted({row for some in found for row in some})
         scores, present, every = self._scores(tokens, chosen, found, rows, step)
         prior = log_prior(scores, present)
         taught = settings.objective if self.moving(step) else "none"

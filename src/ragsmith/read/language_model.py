@@ -1,11 +1,10 @@
 """Language models as readers use them: loading, padding, probabilities of labels."""
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragsmith.retrieve.encoder import quiet_transformers
-from ragsmith.retrieve.models import ModelError, check_model_folder
+from ragsmith.retrieve.models import ModelError, check_model_folder, read_weights
 
 if TYPE_CHECKING:
     import torch
@@ -23,27 +22,19 @@ def load_language_model(folder: Path, kind: str, max_tokens: int, max_answer_tok
         ModelError: no model, truncated or altered, of another kind, without some of its weights, with a slow
             tokenizer, or one that has no room for so many tokens.
     """
-    import torch
     import transformers
 
     check_model_folder(folder)
     quiet_transformers()
     try:
-        model, loaded = getattr(transformers, kind).from_pretrained(
-            str(folder),
-            use_safetensors=True,
-            dtype=torch.float32,
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
+        model, missing = read_weights(getattr(transformers, kind), folder)
     except ValueError as error:
         wanted = "an encoder-decoder" if kind == "AutoModelForSeq2SeqLM" else "a causal language model"
         raise ModelError(
             f"{folder} is not {wanted}, and this reader needs one. Name one under models.reader in "
             f"globals.yml, or choose another reader. transformers says: {str(error).splitlines()[0]}"
         ) from error
-    if missing := sorted(loaded["missing_keys"]):
+    if missing:
         # An encoder's folder, say: its language-modelling head would be drawn at random.
         raise ModelError(f"{folder} lacks {len(missing)} of the weights that this reader needs, such as {missing[0]}.")
     check_room(folder, model.config, max_tokens, max_answer_tokens)
@@ -95,17 +86,3 @@ def as_output(states: "torch.Tensor") -> Any:
     from transformers.modeling_outputs import BaseModelOutput
 
     return BaseModelOutput(last_hidden_state=states)
-
-
-def each_part(work: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """What `work` gives for each part of a batch; of several parts, none keeps what its backward pass needs.
-
-    They are computed again there, one at a time (as in `learn.embedding`): the gradient is the same, in the memory of
-    one part.
-    """
-    import torch
-    from torch.utils.checkpoint import checkpoint
-
-    if len(arguments) > 1 and torch.is_grad_enabled():
-        return [checkpoint(work, *some, use_reentrant=False) for some in arguments]
-    return [work(*some) for some in arguments]

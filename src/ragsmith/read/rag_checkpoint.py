@@ -18,7 +18,7 @@ from ragsmith.read.generative import PASSAGE, QUESTION, GenerativeKind, Generati
 from ragsmith.read.readers import reader_kind
 from ragsmith.read.seq2seq import Seq2SeqReader
 from ragsmith.retrieve.encoder import load_sentence_transformer, quiet_transformers
-from ragsmith.retrieve.models import ModelError, check_model_folder
+from ragsmith.retrieve.models import ModelError, check_model_folder, read_weights
 from ragsmith.retrieve.routes import prompt_of, routes
 from ragsmith.store.publish import check_target, publish_directory
 
@@ -81,7 +81,6 @@ def import_rag(
             which.
         FileExistsError: something that was not published here lies where a folder should go.
     """
-    import torch
     import transformers
 
     config = rag_config(checkpoint)
@@ -95,17 +94,10 @@ def import_rag(
         check_target(target)
     quiet_transformers()
     try:
-        model, loaded = getattr(transformers, ARCHITECTURES[kind]).from_pretrained(
-            str(checkpoint),
-            use_safetensors=True,
-            dtype=torch.float32,
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
+        model, missing = read_weights(getattr(transformers, ARCHITECTURES[kind]), checkpoint)
     except (ValueError, KeyError) as error:
         raise ModelError(f"{checkpoint} cannot be read as a RAG model: {str(error).splitlines()[0]}") from error
-    if missing := sorted(loaded["missing_keys"]):
+    if missing:
         raise ModelError(f"{checkpoint} lacks {len(missing)} weights, such as {missing[0]}.")
     asked, written = (
         rag_tokenizer(checkpoint, name, part)

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from ragsmith.compute.batching import length_batches, padded
 from ragsmith.compute.device import Machine, probe
+from ragsmith.compute.recompute import each_part
 from ragsmith.read.decoding import MarginalLogits, SharedGumbel, stream_first_row
 from ragsmith.read.evidence import Evidence
 from ragsmith.read.generative import PASSAGE, QUESTION, GenerativeReader, GenerativeSettings, load_settings
-from ragsmith.read.language_model import as_output, each_part, load_language_model, of_labels
+from ragsmith.read.language_model import as_output, load_language_model, of_labels
 from ragsmith.read.objectives import log_prior, rag_sequence, rag_token
 from ragsmith.read.reading import ReadingPassage
 from ragsmith.retrieve.models import ModelError
@@ -185,7 +186,7 @@ class Seq2SeqReader(GenerativeReader):
         batches = length_batches([len(pair) for pair in pairs], self.micro_tokens)
         order = torch.argsort(torch.tensor([place for batch in batches for place in batch], device=labels.device))
         arguments = [([pairs[place] for place in batch], labels[rows[batch, 0]], uniform, whole) for batch in batches]
-        parts = each_part(self._pair_part, arguments)
+        parts = each_part(self._pair_part, arguments, len(arguments) > 1)
         found = [torch.cat(some)[order] for some in zip(*parts, strict=True) if some[0] is not None]
         shown = present[:, :, None] & counted[:, None, :]
 
@@ -230,7 +231,7 @@ class Seq2SeqReader(GenerativeReader):
         states: list[Any] = [None] * len(pairs)
         for batch, found in zip(
             batches,
-            each_part(self._states, [([pairs[place] for place in batch],) for batch in batches]),
+            each_part(self._states, [([pairs[place] for place in batch],) for batch in batches], len(batches) > 1),
             strict=True,
         ):
             for row, place in enumerate(batch):

@@ -206,13 +206,13 @@ class Encoder:
                 found = self.forward([token_ids[place] for place in batch], kind, weights)
                 vectors[batch] = found.cpu().numpy()
 
-        threads, batches = 1, self.batches(token_ids, kind)
-        done: Iterator[None] = map(work, batches)
-        if self.machine.device == "cpu" and len(batches) >= MANY_BATCHES and self.towers[kind].backbone is not None:
-            # Each thread has a batch of its own: together they are as large as one, unless that makes them tiny.
-            threads = torch.get_num_threads()
-            batches = self.batches(token_ids, kind, max(LEAST_TOKENS, self.batch_tokens // threads))
-            done = side_by_side(work, batches, self.machine)
+        many = sum(map(len, token_ids)) >= MANY_BATCHES * self.batch_tokens
+        apart = many and self.machine.device == "cpu" and self.towers[kind].backbone is not None
+        threads = torch.get_num_threads() if apart else 1
+        # Each thread has a batch of its own: together they are as large as one, unless that makes them tiny.
+        size = min(self.batch_tokens, max(LEAST_TOKENS, self.batch_tokens // threads))
+        batches = self.batches(token_ids, kind, size)
+        done = side_by_side(work, batches, self.machine) if apart else map(work, batches)
         for number, _ in enumerate(done, start=1):
             if number % (KEPT_BATCHES * threads) == 0:
                 give_back_freed()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from ragsmith.retrieve.keys import equality_keys
 from ragsmith.retrieve.near_duplicates import Sketches
 
 # Why a candidate is no negative, in the order in which it is asked; its code is its place here.
@@ -76,7 +77,7 @@ class Exclusions:
         # Codes, and not pairs of texts: a table of tuples takes a hundred times their memory.
         titles = passages["title"].factorize()[0].astype(np.int64)
         self.sections = self.documents * (titles.max(initial=0) + 1) + titles
-        self.texts, self.query_texts = hashes(texts), hashes(query_texts)
+        self.texts, self.query_texts = equality_keys(texts), equality_keys(query_texts)
         self.same_document, self.near_duplicate = same_document, near_duplicate
         self.sketches = None if near_duplicate is None else Sketches(texts)
 
@@ -113,8 +114,3 @@ class Exclusions:
             (block.positive_of[number == turn], block.positives[number == turn])
             for turn in range(int(counts.max(initial=0)))
         ]
-
-
-def hashes(texts: list[str]) -> np.ndarray:
-    """One number per text, int64: equal texts have equal ones, and no two others meet. Other ones in each process."""
-    return np.fromiter(map(hash, texts), dtype=np.int64, count=len(texts))

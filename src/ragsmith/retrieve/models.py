@@ -7,6 +7,7 @@ import os
 import re
 import struct
 from pathlib import Path
+from typing import Any
 
 # Packages that carry a whole model: import name, folder inside it, sha256 of the weights as their authors gave it.
 PACKAGED_MODELS = {
@@ -137,6 +138,28 @@ def check_model_folder(folder: Path) -> None:
 
     check_routes(folder)
     check_manifest(folder)
+
+
+def read_weights(kind: Any, folder: Path) -> tuple[Any, list[str]]:
+    """A transformers model in float32, from safetensors alone and without code of the folder's own.
+
+    Args:
+        kind: a class of transformers with `from_pretrained`.
+        folder: checked with `check_model_folder`.
+    Returns:
+        The model, and the names of the weights that the folder lacks: these were drawn at random.
+    """
+    import torch
+
+    model, loaded = kind.from_pretrained(
+        str(folder),
+        use_safetensors=True,
+        dtype=torch.float32,
+        local_files_only=True,
+        trust_remote_code=False,
+        output_loading_info=True,
+    )
+    return model, sorted(loaded["missing_keys"])
 
 
 def has_tokenizer(folder: Path) -> bool:

@@ -1,7 +1,6 @@
 """The k nearest of many vectors for many queries: exact, with the bulk of the products in bfloat16."""
 
 import warnings
-from collections import deque
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -134,7 +133,8 @@ class Searched:
             # "In beta" since torch 1.13; `products` says why it is used.
             warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
             warnings.filterwarnings("ignore", message="Sparse invariant checks are implicitly disabled")
-            deque(side_by_side(work, range(0, len(queries) if k else 0, QUERY_BLOCK), self.machine), maxlen=0)
+            for _ in side_by_side(work, range(0, len(queries) if k else 0, QUERY_BLOCK), self.machine):
+                pass
         return scores, rows
 
     def block(self, begin: int, size: int | None = None) -> "torch.Tensor":
