@@ -115,13 +115,14 @@ def same(found: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-4) -
 class Reference:
     """The loss of one batch, from the papers' formulas."""
 
-    def __init__(self, task: JointTask, kind: str) -> None:
+    def __init__(self, task: JointTask, kind: str, rows=ROWS, unclear=frozenset()) -> None:
         self.kind, self.settings = kind, task.settings
         self.retriever = copy.deepcopy(task.encoder.model).double().eval()
         self.reader = copy.deepcopy(task.reader.model).double().eval()
         self.tokenizer = task.reader.tokenizer
         self.limit, self.longest = task.reader.settings.max_tokens, task.reader.settings.max_answer_tokens
-        self.texts = {row[0]: f"{row[1]}\n{row[2]}" for row in ROWS}
+        self.texts = {row[0]: f"{row[1]}\n{row[2]}" for row in rows}
+        self.unclear = unclear  # query_id and passage_id that are not read together
         self.ids = list(self.texts)
 
     def vector(self, text: str, route: str) -> torch.Tensor:
@@ -139,8 +140,10 @@ class Reference:
         found = []
         for question, query in zip(questions, queries, strict=True):
             ranked = sorted(self.ids, key=lambda passage_id: -(query @ passages[passage_id]).item())[:3]
+            ranked = [passage_id for passage_id in ranked if (question.query_id, passage_id) not in self.unclear]
             if question.right and not question.right & set(ranked):
-                ranked[-1] = min(question.right)
+                ranked[2:] = []
+                ranked.append(min(question.right))
             found.append(ranked)
         parts, apart = [], []
         in_batch = sorted({passage_id for some in found for passage_id in some})
@@ -165,6 +168,8 @@ class Reference:
         if shares is None:
             return None
         taught = prior if objective == "marginal" else prior.detach()
+        if self.kind == "extractive" and objective != "marginal":  # all passages alike
+            taught = torch.full_like(prior, -math.log(len(prior)), requires_grad=False)
         if self.kind == "extractive":  # (log of all spans, log of the right ones or minus infinity) of each passage
             every, right = (torch.stack(values) for values in zip(*shares, strict=True))
             readable = torch.isfinite(right)
@@ -256,6 +261,29 @@ def test_loss_and_gradients_are_those_of_the_formulas(make_task, kind, objective
     assert loss == pytest.approx(expected.item(), rel=1e-5)
     assert figures["readable"] == readable == (0.75 if kind == "extractive" else 1.0)
     assert same(found[0], flat(reference.retriever)) and same(found[1], flat(reference.reader))
+
+
+@pytest.mark.parametrize("objective", ["marginal", "emdr2"])
+def test_reader_of_spans_is_not_taught_that_an_answer_that_nobody_judged_is_wrong(make_task, objective):
+    """The seventh passage holds what the first question asks for; the eighth does so for one without judgements."""
+    rows = [*ROWS, ("p7", "trees", "What rmtree deletes: a whole tree."), ("p8", "four", "A square has four sides.")]
+    settings = replace(SETTINGS, objective=objective, contrastive_weight=0.5)
+    task = make_task(settings=settings, rows=rows)
+    read = []
+    task.reader.encode_all = lambda questions, texts, plain=task.reader.encode_all: (
+        read.extend(zip(questions, texts, strict=True)) or plain(questions, texts)
+    )
+    loss, _, *found = gradients(task)
+    reference = Reference(task, "extractive", rows, {("q1", "p7")})
+    seventh, eighth = (f"{title}\n{text}" for _, title, text in rows[6:])
+    assert (ASKED[0].text, seventh) not in read and (ASKED[1].text, eighth) in read
+    order = np.random.default_rng([0, 0, 0]).permutation(4)
+    expected, _ = reference.loss([ASKED[place] for place in order], objective, 0.5)
+    expected.backward()
+    assert loss == pytest.approx(expected.item(), rel=1e-5)
+    assert same(found[0], flat(reference.retriever)) and same(found[1], flat(reference.reader))
+    reference.unclear = set()
+    assert reference.loss([ASKED[place] for place in order], objective, 0.5)[0].item() != pytest.approx(loss, rel=1e-3)
 
 
 @pytest.mark.parametrize("encoders", ["questions", "both"])
@@ -490,15 +518,15 @@ def test_question_that_bm25_finds_nothing_for_is_read_with_some_passage(make_tas
 def test_known_right_passage_takes_the_last_place_in_training_and_never_on_dev(make_task):
     task = make_task(settings=replace(SETTINGS, passages=2))
     right = frozenset({"p5", "p6"})
-    question = JointQuestion("x", "?", ("a",), right)
-    assert task._with_right(question, [0, 1]) == [0, 4]
-    assert task._with_right(question, [0, 5]) == [0, 5]  # found: it stays where it is
-    assert task._with_right(question, [2]) == [2, 4]
-    assert task._with_right(replace(question, right=frozenset()), [0, 1]) == [0, 1]
+    question = JointQuestion("x", "?", ("no passage has it",), right)
+    assert task._shown(question, [0, 1]) == [0, 4]
+    assert task._shown(question, [0, 5]) == [0, 5]  # found: it stays where it is
+    assert task._shown(question, [2]) == [2, 4]
+    assert task._shown(replace(question, right=frozenset()), [0, 1]) == [0, 1]
     task.settings = replace(task.settings, passages=1)
-    assert task._with_right(question, [0]) == [4]
+    assert task._shown(question, [0]) == [4]
     task.settings = replace(task.settings, right_passage=False)
-    assert task._with_right(question, [0]) == [0]
+    assert task._shown(question, [0]) == [0]
 
 
 def test_guessed_right_passage_does_not_make_the_same_answer_wrong_in_others(make_task):
@@ -508,7 +536,7 @@ def test_guessed_right_passage_does_not_make_the_same_answer_wrong_in_others(mak
     unknown = make_task(settings=judged.settings, train=ASKED[1:2])
     losses = [gradients(task)[0] for task in (judged, guessed, unknown)]
     assert losses[1] == losses[2] < losses[0]
-    assert guessed._with_right(asked[1], [0, 1, 2]) == [0, 1, 2, 3]  # for the retriever it is a right passage
+    assert guessed._shown(asked[1], [0, 1, 2]) == [0, 1, 2, 3]  # for the retriever it is a right passage
     assert judged.identity() != guessed.identity()
 
 

@@ -20,7 +20,7 @@ from ragsmith.read.readers import Reader
 from ragsmith.read.reading import ReadingPassage
 from ragsmith.read.span_evidence import span_evidence
 from ragsmith.read.training import ReadingExample, exact_share
-from ragsmith.retrieve.has_answer import has_answer
+from ragsmith.retrieve.has_answer import found_by, has_answer
 from ragsmith.retrieve.routes import Kind, shares_weights
 from ragsmith.store import hash_json
 
@@ -144,7 +144,7 @@ class JointTask:
         order = np.random.default_rng([settings.seed, 0, epoch]).permutation(len(self.train))
         chosen = [self.train[place] for place in order[number * settings.batch_size :][: settings.batch_size]]
         found = [
-            self._with_right(question, [row for row, _ in some])
+            self._shown(question, [row for row, _ in some])
             for question, some in zip(chosen, self.retrieve(chosen), strict=True)
         ]
         rows = sorted({row for some in found for row in some})
@@ -229,7 +229,16 @@ class JointTask:
         # BM25 alone may find nothing: the first passage is as good as any other then.
         return [found.get(question.query_id, [(0, 0.0)]) for question in questions]
 
-    def _with_right(self, question: JointQuestion, rows: list[int]) -> list[int]:
+    def _shown(self, question: JointQuestion, rows: list[int]) -> list[int]:
+        """What is read in training, of what was found: with a right passage, without those that might be right."""
+        if isinstance(self.reader, ExtractiveReader) and question.judged and question.right:
+            # To train against what holds the answer, and nobody judged, would teach what is false.
+            accepted = found_by(question.answers)
+            rows = [
+                row
+                for row in rows
+                if self.index.passage_ids[row] in question.right or not has_answer(self.index.texts[row], accepted)
+            ] or rows[:1]
         known = sorted(self.index.row_of[passage_id] for passage_id in question.right)
         if not self.settings.right_passage or not known or set(known) & set(rows):
             return rows
@@ -306,7 +315,9 @@ class JointTask:
         learning = torch.enable_grad() if self.settings.train_reader or taught == "marginal" else torch.no_grad()
         with learning:
             if isinstance(self.reader, ExtractiveReader):
-                return span_evidence(self.reader, examples, prior)
+                # With the prior in its loss a reader learns to lean on it. Only in `marginal` are both one model.
+                shares = prior if taught == "marginal" else log_prior(torch.zeros_like(prior), present)
+                return span_evidence(self.reader, examples, shares)
             # One of the accepted answers, another each time.
             targets = self.reader.targets([q.answers[draws.integers(len(q.answers))] for q in chosen])
             evidence = self.reader.evidence(

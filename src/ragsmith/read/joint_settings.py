@@ -77,3 +77,8 @@ class JointSettings:
     batch_size: int = 8
     accumulation: int = 1
     seed: int = 0
+
+    @property
+    def weighs_spans(self) -> bool:
+        """Whether a span's loss counts its passage's prior: where an extractive reader and the prior are one model."""
+        return self.encoders != "none" and self.objective == "marginal"

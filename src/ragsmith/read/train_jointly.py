@@ -104,8 +104,7 @@ def train_jointly(
     if plan.joint.encoders == "questions":
         model = separated(model)
     encoder = Encoder(model, machine, batch_tokens=plan.joint.micro_tokens)
-    # Trained and read with the same prior: the softmax of cosines over temperature.
-    reader.settings = replace(reader.settings, prior_weight=1 / plan.joint.temperature)
+    reader.settings = replace(reader.settings, prior_weight=trained_prior(reader, plan.joint))
     live = LiveIndex(encoder, DenseIndex.load(base.index), base.passages, plan.refresh, work / "fit" / "index")
     known = hash_json([model_hash(str(base.retriever)), made_by, state_hash(reader), live.passage_ids, live.texts])
     train, spanless = instructive(reader, train, live, plan.joint)
@@ -159,6 +158,14 @@ def train_jointly(
     }
     logger.info("rag: dev %s %.4f at step %d", task.metric, fitted.state.best_score, fitted.state.best_step)
     return JointRun(retriever, index, folders["reader"], report, fitted.log)
+
+
+def trained_prior(reader: Reader, joint: JointSettings) -> float:
+    """Weight of the cosines that a reader is trained with, and read with meanwhile.
+
+    It is one over the temperature of the softmax over passages; an extractive reader has it in `marginal` alone.
+    """
+    return 1 / joint.temperature if joint.weighs_spans or not isinstance(reader, ExtractiveReader) else 0.0
 
 
 def choose_retriever(task: JointTask, untouched: "dict[str, torch.Tensor]") -> list[dict[str, Any]]:
