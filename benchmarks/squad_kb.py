@@ -39,16 +39,14 @@ from ragsmith.learn.contrastive import ContrastiveSettings
 from ragsmith.learn.dev_pool import dev_set
 from ragsmith.learn.loop import LoopSettings
 from ragsmith.learn.train_retriever import RetrieverData, RetrieverSettings, train_retriever
-from ragsmith.read.examples import reading_examples, with_right_passage, without_unjudged
+from ragsmith.read.examples import ReadingExample, reading_examples
 from ragsmith.read.extractive import ExtractiveReader, ReaderSettings
 from ragsmith.read.joint_settings import JointSettings
 from ragsmith.read.knowledge_base import KnowledgeBase
 from ragsmith.read.live_index import RefreshSettings
 from ragsmith.read.objectives import Objective
 from ragsmith.read.questions import joint_questions
-from ragsmith.read.train_jointly import JointPlan, train_jointly
-from ragsmith.read.train_reader import ReaderPlan, train_reader
-from ragsmith.read.training import ReadingExample
+from ragsmith.read.train_jointly import JointPlan, JointRun, train_jointly
 from ragsmith.retrieve.build import build_index
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.index import DenseIndex
@@ -67,9 +65,8 @@ PASSAGE_WORDS = 100
 DEV_ARTICLES = 5  # of SQuADShifts' Wikipedia part, held out
 BATCH_TOKENS = 4096
 # Of the retriever; of the passages that the reader is trained with and of those that it reads.
-TUNING_RATE, TUNING_BATCH, TRAINED_PASSAGES, READ_PASSAGES = 2e-5, 32, 4, 5
+TUNING_RATE, TUNING_BATCH, TRAINED_PASSAGES = 2e-5, 32, 4
 STEERING_POOL, STEERING_QUESTIONS = 2000, 300
-RETRIEVED_DEPTH, TURNS = 10, 1  # ranks that wrong passages come from, and times that a question is shown
 # At test time: tokens of question and passage, numbers of passages and prior weights that are tried on dev.
 READ_TOKENS, DEPTHS, PRIOR_WEIGHTS, RECALL_AT = 384, [1, 3, 5, 10], [0.0, 1.0, 2.0, 4.0, 8.0, 16.0], 5
 READ_COLUMNS, SAVE_EVERY = ("answer", "answer_score", "seconds"), 500
@@ -77,8 +74,11 @@ SCORES = ("em", "f1", f"recall@{RECALL_AT}")
 TAUGHT: tuple[Objective, ...] = ("marginal", "emdr2", "pdist")  # what the reader may teach the retriever
 EM_BAR, PARAMETERS_BAR, MINUTES_BAR = 0.52, 60e6, 90
 READING = ReaderSettings(max_tokens=256, max_answer_tokens=24)
-SPANS = ReaderPlan(READING, 16, [0.0], LoopSettings(1, 2e-4, evaluations=2), dropout=0.0)
-RETRIEVED = ReaderPlan(READING, 8, [0.0], LoopSettings(1, 1e-4, evaluations=2), dropout=0.0)
+# The right passage alone; the right one among wrong ones that hybrid search finds; retriever and reader together.
+ALONE = JointSettings(encoders="none", objective="none", passages=1, batch_size=16)
+AMONG = JointSettings(encoders="none", objective="none", passages=TRAINED_PASSAGES, search="hybrid", batch_size=8)
+TOGETHER = replace(AMONG, encoders="both", search="dense", contrastive_weight=0.5)
+SPANS_LOOP, AMONG_LOOP = LoopSettings(1, 2e-4, evaluations=2), LoopSettings(1, 1e-4, evaluations=2)
 
 
 @dataclass(frozen=True)
@@ -129,14 +129,14 @@ SYSTEMS = {
     "hybrid_tuned": System("tuned", "hybrid"),
 }
 # Trained together, asked for by name: each trains for a good half hour of its own.
-TOGETHER = {f"end2end_{name}": System(f"end2end_{name}", "dense", f"end2end_{name}_reader") for name in TAUGHT}
+END2END = {f"end2end_{name}": System(f"end2end_{name}", "dense", f"end2end_{name}_reader") for name in TAUGHT}
 
 # What is asked of pairs, question by question: the second against the first.
 PAIRS = [
     ("minilm", "minilm_tuned"),
     ("hybrid", "hybrid_tuned"),
     ("bm25", "hybrid_tuned"),
-    *(("minilm_tuned", name) for name in TOGETHER),
+    *(("minilm_tuned", name) for name in END2END),
 ]
 
 
@@ -274,7 +274,9 @@ def knowledge_base(folder: Path, seed: int = 0) -> Data:
     barred = passages["document_id"].isin(of_test | held_out) | passages["title"].str.casefold().isin(titles)
     return Data(
         passages.reset_index(drop=True),
-        pd.DataFrame(rows, columns=["query_id", "text", "passage_id", "origin", "split"]),
+        pd.DataFrame(rows, columns=["query_id", "text", "passage_id", "origin", "split"]).assign(
+            cut_start=0, cut_end=0
+        ),
         pd.DataFrame(answers, columns=["query_id", "answers", "marks"]),
         frozenset(passages.loc[~barred, "passage_id"]),
     )
@@ -306,8 +308,7 @@ def wikipedia_passages(path: Path) -> pd.DataFrame:
 def tune_retriever(bench: Bench, folder: Path) -> Path:
     """all-MiniLM-L6-v2 tuned by contrast on the training questions about Wikipedia, with mined negatives."""
     data, searcher = bench.data, bench.searcher("base", trainable=True)
-    asked = data.of_split("train")
-    asked = asked[asked["origin"].str.startswith("new_wiki")].assign(cut_start=0, cut_end=0)
+    asked = about_wikipedia(bench)
     mined = mine_hard_negatives(
         MiningData(
             asked,
@@ -335,59 +336,56 @@ def tune_retriever(bench: Bench, folder: Path) -> Path:
     return train_retriever(resolve_model(BASE), given, settings, bench.machine, folder).model
 
 
+def train(
+    bench: Bench, folder: Path, joint: JointSettings, loop: LoopSettings, asked: pd.DataFrame, begin: Path
+) -> JointRun:
+    """Train on these questions, from a reader: the wrong passages are what is found among those to be trained on."""
+    data, passages = bench.data, bench.data.passages
+    dev = data.of_split("dev")
+    # Dev questions find their own articles too; what the test is about stays unseen.
+    of_dev = passages.loc[passages["passage_id"].isin(dev["passage_id"]), "document_id"]
+    inside = passages["passage_id"].isin(data.trainable) | passages["document_id"].isin(of_dev)
+    index = folder / "trainable"
+    index.mkdir(parents=True, exist_ok=True)
+    found = DenseIndex(
+        passages.loc[inside, "passage_id"].tolist(), bench.searcher("base").index.vectors[inside.to_numpy()]
+    )
+    found.save(index, model_hash(str(bench.model("base"))))
+    steering = dev.sample(min(STEERING_QUESTIONS, len(dev)), random_state=0)
+    return train_jointly(
+        ExtractiveReader.load(begin, READING, bench.machine),
+        KnowledgeBase(bench.model("base"), index, passages[inside]),
+        *(joint_questions(one, data.qrels, data.answers) for one in (asked, steering)),
+        JointPlan(joint, RefreshSettings(), loop, [0.0]),
+        bench.machine,
+        folder,
+    )
+
+
+def about_wikipedia(bench: Bench) -> pd.DataFrame:
+    """The training questions that a search can answer: elsewhere they are about their paragraph alone."""
+    asked = bench.data.of_split("train")  # "How many did he buy?"
+    return asked[asked["origin"].str.startswith("new_wiki")]
+
+
 def train_spans(bench: Bench, folder: Path) -> Path:
     """A reader that finds the answer in the right passage: all training questions, nothing wrong beside it."""
-    examples, dev = (right_alone(bench, bench.data.of_split(split)) for split in ("train", "dev"))
-    return train_reader(resolve_model(BASE), examples, dev, SPANS, bench.machine, folder).model
+    return train(bench, folder, ALONE, SPANS_LOOP, bench.data.of_split("train"), resolve_model(BASE)).reader
 
 
 def train_on_retrieved(bench: Bench, folder: Path) -> Path:
     """That reader, taught to tell the right passage from the wrong ones that hybrid search finds."""
-    examples, dev = retrieved_examples(bench)
-    return train_reader(bench.model("spans"), examples, dev, RETRIEVED, bench.machine, folder).model
+    return train(bench, folder, AMONG, AMONG_LOOP, about_wikipedia(bench), bench.model("spans")).reader
 
 
 def train_together(objective: Objective) -> Callable[[Bench, Path], Path]:
     """What trains retriever and reader together: on the questions of `train_on_retrieved`, from `spans`."""
 
-    def train(bench: Bench, folder: Path) -> Path:
-        data, passages = bench.data, bench.data.passages
-        asked = data.of_split("train")
-        asked = asked[asked["origin"].str.startswith("new_wiki")]
-        dev = data.of_split("dev")
-        # Dev questions find their own articles too; what the test is about stays unseen.
-        of_dev = passages.loc[passages["passage_id"].isin(dev["passage_id"]), "document_id"]
-        inside = passages["passage_id"].isin(data.trainable) | passages["document_id"].isin(of_dev)
-        dev = dev.sample(STEERING_QUESTIONS, random_state=0)
-        index = folder / "trainable"
-        index.mkdir(parents=True, exist_ok=True)
-        found = DenseIndex(
-            passages.loc[inside, "passage_id"].tolist(), bench.searcher("base").index.vectors[inside.to_numpy()]
-        )
-        found.save(index, model_hash(str(bench.model("base"))))
-        train_questions, dev_questions = (joint_questions(one, data.qrels, data.answers) for one in (asked, dev))
-        return train_jointly(
-            ExtractiveReader.load(bench.model("spans"), READING, bench.machine),
-            KnowledgeBase(bench.model("base"), index, passages[inside]),
-            train_questions,
-            dev_questions,
-            JointPlan(
-                JointSettings(
-                    objective=objective,
-                    contrastive_weight=0.5,
-                    passages=TRAINED_PASSAGES,
-                    batch_size=RETRIEVED.batch_size,
-                    dropout=0.0,
-                ),
-                RefreshSettings(),
-                replace(RETRIEVED.loop, evaluations=1),
-                [0.0],
-            ),
-            bench.machine,
-            folder,
-        ).retriever
+    def trained(bench: Bench, folder: Path) -> Path:
+        joint, loop = replace(TOGETHER, objective=objective), replace(AMONG_LOOP, evaluations=1)
+        return train(bench, folder, joint, loop, about_wikipedia(bench), bench.model("spans")).retriever
 
-    return train
+    return trained
 
 
 def reader_of(name: str) -> Callable[[Bench, Path], Path]:
@@ -414,47 +412,12 @@ TRAINED_ON = {
 }  # what a model's training begins with: its time counts too
 
 
-def right_alone(bench: Bench, questions: pd.DataFrame) -> list[ReadingExample]:
-    """Each question with its right passage."""
-    run = questions[["query_id", "passage_id"]].assign(rank=1, score=1.0)
-    return bench.examples(questions, run, 1)
-
-
-def retrieved_examples(bench: Bench) -> tuple[list[ReadingExample], list[ReadingExample]]:
-    """Training questions about Wikipedia, and dev questions as hybrid search answers them.
-
-    Each training question comes `TURNS` times: with its right passage among wrong ones that are others each time.
-    """
-    asked, dev = (bench.data.of_split(split) for split in ("train", "dev"))
-    # Elsewhere questions are about their paragraph alone ("How many did he buy?"): no search can find it.
-    asked = asked[asked["origin"].str.startswith("new_wiki")]
-    dev = dev.sample(min(STEERING_QUESTIONS, len(dev)), random_state=0)
-    found, steering = (
-        bench.searcher("base", trainable).run(one["query_id"].tolist(), one["text"].tolist(), depth, "hybrid")
-        for one, trainable, depth in ((asked, True, RETRIEVED_DEPTH), (dev, False, READ_PASSAGES))
-    )
-    examples = without_unjudged(bench.examples(asked, found, RETRIEVED_DEPTH), RETRIEVED_DEPTH)
-    sources = [(identity, 0, 0) for identity in asked["passage_id"]]
-    shown: list[ReadingExample] = []
-    for turn in range(TURNS):
-        part = []
-        for example in examples:
-            wrong = [passage for passage in example.passages if passage.passage_id not in example.right]
-            right = [passage for passage in example.passages if passage.passage_id in example.right]
-            # Every second one, so that each turn has hard ones.
-            chosen = wrong[turn::TURNS][: TRAINED_PASSAGES - len(right)]
-            part.append(replace(example, passages=(*right, *chosen)))
-        # Where the right one was not found it takes the last place.
-        shown += with_right_passage(part, sources, bench.data.passages, 0.0, seed=turn)
-    return shown, bench.examples(dev, steering, READ_PASSAGES)
-
-
 def main() -> int:
     """Measure or judge again; the exit status."""
     options = argparse.ArgumentParser(description="Answers from a knowledge base, by SQuAD dev's questions.")
     options.add_argument("--quick", action="store_true", help="judge the last full run again")
     options.add_argument(
-        "--systems", nargs="+", choices=[*SYSTEMS, *TOGETHER], default=list(SYSTEMS), help="which rows"
+        "--systems", nargs="+", choices=[*SYSTEMS, *END2END], default=list(SYSTEMS), help="which rows"
     )
     options.add_argument(
         "--data", type=Path, default=DATA, help="folder with squad/, squadshifts/, wikipedia_articles/"
@@ -493,7 +456,7 @@ def measure(bench: Bench, systems: Sequence[str], limit: int | None) -> dict[str
     when = {"date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), "revision": revision()}
     rows = {}
     for name in systems:
-        rows[name] = {**when, **answered(bench, {**SYSTEMS, **TOGETHER}[name], asked)}
+        rows[name] = {**when, **answered(bench, {**SYSTEMS, **END2END}[name], asked)}
         means = {key: np.mean(rows[name][key]) for key in SCORES}
         print(f"{name}: " + ", ".join(f"{key} {value:.4f}" for key, value in means.items()), flush=True)
     return {**when, "passages": len(bench.data.passages), "questions": len(asked), "rows": rows}

@@ -120,14 +120,13 @@ def small(squad_kb, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setattr(squad_kb, "BASE", "random:bert-2x64")
     monkeypatch.setattr(squad_kb, "DEV_ARTICLES", 2)
     monkeypatch.setattr(squad_kb, "READ_TOKENS", 64)
-    reading = replace(squad_kb.READING, max_tokens=64, max_answer_tokens=4)
-    loop = LoopSettings(1, 1e-3, evaluations=1)
-    for name in ("SPANS", "RETRIEVED"):
-        plan = replace(getattr(squad_kb, name), reader=reading, batch_size=4, loop=loop)
-        monkeypatch.setattr(squad_kb, name, plan)
+    monkeypatch.setattr(squad_kb, "READING", replace(squad_kb.READING, max_tokens=64, max_answer_tokens=4))
+    for name in ("ALONE", "AMONG", "TOGETHER"):
+        monkeypatch.setattr(squad_kb, name, replace(getattr(squad_kb, name), batch_size=4))
+    for name in ("SPANS_LOOP", "AMONG_LOOP"):
+        monkeypatch.setattr(squad_kb, name, LoopSettings(1, 1e-3, evaluations=1))
     monkeypatch.setattr(squad_kb, "DEPTHS", [1, 3])
     monkeypatch.setattr(squad_kb, "TUNING_BATCH", 8)
-    monkeypatch.setattr(squad_kb, "TURNS", 2)
     return squad_kb
 
 

@@ -10,7 +10,6 @@ from ragsmith.compute.device import Machine
 from ragsmith.learn.loop import LoopSettings
 from ragsmith.learn.lora import LoraSettings
 from ragsmith.pipelines.rag_training.params import RagTrainingParams
-from ragsmith.read.extractive import ReaderSettings
 from ragsmith.read.joint_settings import JointSettings
 from ragsmith.read.live_index import RefreshSettings
 from ragsmith.read.new_reader import new_reader
@@ -149,17 +148,31 @@ def test_defaults_are_those_of_the_library(settings):
     values = values["refresh"] if settings is RefreshSettings else values
     defaults = {name: f.default for name, f in settings.__dataclass_fields__.items() if name in values}
     # A person's run decides otherwise than a notebook: objective and search by themselves, right passages teach too.
-    apart = {"encoders", "objective", "search", "contrastive_weight", "epochs", "learning_rate", "dropout"}
+    apart = {
+        "encoders",
+        "objective",
+        "search",
+        "contrastive_weight",
+        "cut_probability",
+        "epochs",
+        "learning_rate",
+        "dropout",
+    }
     assert {n: values[n] for n in defaults if n not in apart} == {n: v for n, v in defaults.items() if n not in apart}
 
 
 # --- what the library is told ---
 
 
-def test_extractive_reader_alone_is_trained_with_what_stands_in_the_parameters():
-    plan = params(candidates=7, dropout=0.2, max_tokens=99, max_answer_tokens=5, batch_size=3, epochs=4).reader_plan()
-    assert plan.reader == ReaderSettings(99, 5, candidates=7)
-    assert (plan.dropout, plan.batch_size, plan.loop.epochs) == (0.2, 3, 4)
+def test_reader_alone_is_trained_with_what_stands_in_the_parameters():
+    plan = params(dropout=0.2, batch_size=3, epochs=4, cut_probability=0.25).joint_plan("bm25")
+    assert (plan.joint.encoders, plan.joint.objective, plan.joint.search) == ("none", "none", "bm25")
+    assert (plan.joint.dropout, plan.joint.batch_size, plan.joint.cut_probability, plan.loop.epochs) == (
+        0.2,
+        3,
+        0.25,
+        4,
+    )
 
 
 def test_joint_training_is_told_mode_search_and_refresh():
@@ -182,8 +195,7 @@ def test_joint_training_is_told_mode_search_and_refresh():
     ],
 )
 def test_dropout_is_what_was_said_or_by_itself_what_it_was_before(values, dropped):
-    found = params(**values)
-    assert found.reader_plan().dropout == dropped == found.joint_plan("dense").joint.dropout
+    assert params(**values).joint_plan("dense").joint.dropout == dropped
 
 
 def test_candidates_reach_a_reader_that_is_trained_with_its_retriever():

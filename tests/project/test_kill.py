@@ -60,7 +60,7 @@ def without_run(metrics: dict[str, Any]) -> dict[str, Any]:
     ("moment", "recognised", "resumed"),
     [
         (retriever_is_training, "mine_negatives", "retriever: resumed at step"),
-        (reader_is_training, "retrieve_for_reader", "reader: resumed at step"),
+        (reader_is_training, "train_retriever", "rag: resumed at step"),
         (bundle_is_half_written, "score", ""),
     ],
 )

@@ -1,9 +1,9 @@
 import pandas as pd
 import pytest
 
-from ragsmith.read.examples import reading_examples, with_right_passage, without_unjudged
+from ragsmith.read.examples import ReadingExample, answer_place, reading_examples, right_tokens
+from ragsmith.read.extractive import EncodedPair
 from ragsmith.read.reading import ReadingPassage
-from ragsmith.read.training import ReadingExample
 
 QUERIES = pd.DataFrame({"query_id": ["b", "a", "none"], "text": ["root?", "delete?", "what?"]})
 QRELS = pd.DataFrame([("a", "p1", 2), ("a", "p3", 0), ("b", "p2", 1)], columns=["query_id", "passage_id", "grade"])
@@ -43,79 +43,6 @@ def test_question_without_accepted_answer_is_named(passages):
         reading_examples(QUERIES, RUN, passages, QRELS, ANSWERS[1:], 2)
 
 
-def sources(cut):
-    return [("p2", *cut), ("p1", *cut), ("p3", *cut)]
-
-
-def test_right_passage_takes_the_last_place_when_it_was_not_found(examples, passages):
-    root, delete, nothing = with_right_passage(examples, sources((0, 0)), passages, 0.5, 0)
-    assert {(p.passage_id, p.score) for p in root.passages} == {("p3", 0.25), ("p2", 0.25)}
-    assert {(p.passage_id, p.score) for p in delete.passages} == {("p1", 0.75), ("p3", 0.5)}
-    assert [(p.passage_id, p.score) for p in nothing.passages] == [("p3", 0.0)]
-
-
-def test_source_counts_as_right(examples, passages):
-    changed = with_right_passage(examples, sources((0, 0)), passages, 0.5, 0)
-    assert [e.right for e in changed] == [{"p2"}, {"p1"}, {"p3"}]
-
-
-def test_place_of_the_right_passage_tells_nothing(examples, passages):
-    places = [
-        [p.passage_id for p in with_right_passage(examples, sources((0, 0)), passages, 0.5, seed)[0].passages].index(
-            "p2"
-        )
-        for seed in range(40)
-    ]
-    assert 10 < sum(places) < 30
-
-
-def test_source_stretch_is_left_out_as_often_as_asked(examples, passages):
-    start = len("shutil.rmtree(path)\n\n")
-    cut = (start, start + len("Delete an entire directory tree."))
-
-    def texts(probability):
-        return [
-            next(
-                p.text
-                for p in with_right_passage(examples, sources(cut), passages, probability, seed)[1].passages
-                if p.passage_id == "p1"
-            )
-            for seed in range(60)
-        ]
-
-    whole, left = passages["text"][0], "shutil.rmtree(path)\nIt is gone."
-    assert set(texts(0.0)) == {whole} and set(texts(1.0)) == {left}
-    assert 15 < texts(0.5).count(left) < 45
-
-
-def test_same_seed_gives_the_same_examples_and_the_old_ones_stay(examples, passages):
-    before = list(examples)
-    one, other = (with_right_passage(examples, sources((21, 30)), passages, 0.5, 3) for _ in range(2))
-    assert one == other and examples == before
-
-
-def test_where_nobody_judged_every_passage_that_holds_an_answer_is_right_and_none_is_put_in(passages):
-    asked = reading_examples(
-        pd.DataFrame({"query_id": ["b", "a"], "text": ["?", "?"]}),
-        pd.DataFrame(
-            [("b", "p2", 1, 0.5), ("b", "p3", 2, 0.25), ("a", "p1", 1, 0.5), ("a", "p2", 2, 0.25)], columns=RUN.columns
-        ),
-        passages,
-        QRELS,
-        pd.DataFrame({"query_id": ["b", "a"], "answers": [["the middle", "Section"], ["tree", "root"]]}),
-        2,
-    )
-    # Of the first no passage is known; of the second p1 is a guess, and p2 may answer as well.
-    known = [("", 0, 0), ("p1", 0, 0)]
-    alone, guessed = with_right_passage(asked, known, passages, 0.5, 0, unjudged={0, 1})
-    assert {p.passage_id for p in alone.passages} == {"p2", "p3"} and alone.right == {"p3"}
-    assert {p.passage_id for p in guessed.passages} == guessed.right == {"p1", "p2"}
-    _, judged = with_right_passage(asked, known, passages, 0.5, 0, unjudged={0})
-    assert judged.right == {"p1"}
-    places = [with_right_passage(asked, known, passages, 0.5, s, {0})[0].passages[0].passage_id for s in range(40)]
-    assert 10 < places.count("p2") < 30
-
-
 def test_marks_move_with_the_title_above_the_text(passages):
     queries = pd.DataFrame({"query_id": ["q1"], "text": ["?"]})
     run = pd.DataFrame({"query_id": ["q1"], "passage_id": ["p3"], "rank": [1], "score": [7.5], "cosine": [0.5]})
@@ -128,17 +55,71 @@ def test_marks_move_with_the_title_above_the_text(passages):
     assert without.marks == () and without.passages[0].score == 0.5
 
 
-def test_cut_passage_loses_its_marks_and_others_keep_theirs(passages):
-    marks = (("p1", 0, 6), ("p2", 0, 4))
-    text = passages["text"][0]
-    one = ReadingExample("?", (ReadingPassage("p1", text, 0.5),), ("shutil",), frozenset({"p1"}), marks)
-    kept, cut = (with_right_passage([one], [("p1", 22, 30)], passages, share, seed=0)[0] for share in (0.0, 1.0))
-    assert kept.marks == marks and cut.marks == (("p2", 0, 4),)
+# --- right tokens ---
+
+RMTREE = ReadingPassage("p1", "shutil.rmtree(path)\n\nDelete a tree.", 0.9)
+SQRT = ReadingPassage("p2", "math.sqrt(x)\n\nThe square root.", 0.2)
 
 
-def test_passage_that_holds_an_answer_and_was_not_judged_is_left_out():
-    shown = [ReadingPassage(f"p{n}", text, 0.0) for n, text in enumerate(["an OS.", "close", "the os", "x", "y", "z"])]
-    one = ReadingExample("?", tuple(shown), ("os", "a+b"), frozenset({"p2"}))
-    (kept,) = without_unjudged([one], 4)
-    assert [passage.passage_id for passage in kept.passages] == ["p1", "p2", "p3", "p4"]  # not p0
-    assert (kept.answers, kept.right) == (one.answers, one.right)
+def example(*passages, answers=("shutil.rmtree",), right=("p1",), question="delete a tree"):
+    return ReadingExample(question, tuple(passages), tuple(answers), frozenset(right))
+
+
+def marked(reader, example):
+    """The texts that begin and end at the marked tokens."""
+    pairs = [reader.encode(example.question, passage.text) for passage in example.passages]
+    starts, ends = right_tokens(example, pairs)
+    return [
+        example.passages[row].text[pairs[row].offsets[first][0] : pairs[row].offsets[last][1]]
+        for (row, first), (_, last) in zip(starts, ends, strict=True)
+    ]
+
+
+def test_marked_tokens_spell_the_answer(reader):
+    assert marked(reader, example(SQRT, RMTREE)) == ["shutil.rmtree"]
+
+
+def test_every_accepted_answer_is_marked_in_every_right_passage(reader):
+    both = example(RMTREE, ReadingPassage("p3", "See shutil.rmtree here.", 0.0), answers=("shutil.rmtree", "rmtree"))
+    assert marked(reader, both) == ["shutil.rmtree", "rmtree"]
+    both = ReadingExample(both.question, both.passages, both.answers, frozenset({"p1", "p3"}))
+    assert marked(reader, both) == ["shutil.rmtree", "rmtree"] * 2
+
+
+def test_answer_in_a_passage_that_is_not_right_is_not_marked(reader):
+    assert marked(reader, example(RMTREE, right=["p2"])) == []
+
+
+def test_answer_inside_another_word_is_passed_by_for_the_one_that_stands_alone(reader):
+    passage = ReadingPassage("p1", "Please close the file with os here.", 0.0)
+    assert marked(reader, example(passage, answers=["os"])) == ["os"]
+
+
+def test_answer_that_no_tokens_spell_is_marked_at_its_first_place():
+    # tokens "ab", "cd": neither begins or ends with "bc"
+    pair = EncodedPair([1, 2], [1, 1], [(0, 2), (2, 4)])
+    assert answer_place("abcd", "bc", pair) == 1
+    assert right_tokens(example(ReadingPassage("p1", "abcd", 0.0), answers=["bc"]), [pair]) == ([(0, 0)], [(0, 1)])
+
+
+def test_answer_beyond_what_is_read_is_not_marked(reader):
+    passage = ReadingPassage("p1", "word " * 100 + "shutil.rmtree", 0.0)
+    assert marked(reader, example(passage)) == []
+    across = ReadingPassage("p1", "word " * 37 + "shutil.rmtree", 0.0)  # begins within the 48 tokens and ends outside
+    assert marked(reader, example(across)) == []
+
+
+@pytest.mark.parametrize("answers", [[""], ["absent"], []])
+def test_answer_that_is_not_there_is_not_marked(reader, answers):
+    assert marked(reader, example(RMTREE, answers=answers)) == []
+
+
+def test_marks_are_trained_on_in_the_place_of_the_first_occurrence(reader):
+    text = "path is a path of paths"
+    one = example(ReadingPassage("p1", text, 0.0), SQRT, answers=["path"])
+    assert right_tokens(one, [reader.encode("q", p.text) for p in one.passages])[0] == [(0, 3)]  # [CLS] q [SEP] path
+    there = ReadingExample(one.question, one.passages, one.answers, one.right, (("p1", 10, 14), ("p2", 0, 4)))
+    pairs = [reader.encode("q", p.text) for p in there.passages]
+    starts, ends = right_tokens(there, pairs)
+    assert starts == ends and len(starts) == 1  # p2 is not right
+    assert pairs[0].offsets[starts[0][1]] == (10, 14)

@@ -13,6 +13,7 @@ import torch
 from sentence_transformers.sentence_transformer.modules import Router
 
 from ragsmith.learn.loop import LoopSettings, fit, make_optimizer, train_step
+from ragsmith.read.examples import ReadingExample
 from ragsmith.read.extractive import ExtractiveReader, ReaderSettings
 from ragsmith.read.generative import GenerativeSettings
 from ragsmith.read.joint import JointTask, holds_answer
@@ -20,7 +21,6 @@ from ragsmith.read.joint_settings import JointQuestion, JointSettings
 from ragsmith.read.live_index import LiveIndex, RefreshSettings
 from ragsmith.read.reading import ReadingPassage
 from ragsmith.read.seq2seq import Seq2SeqReader
-from ragsmith.read.training import ReadingExample
 from ragsmith.retrieve.encoder import Encoder, load_sentence_transformer
 from ragsmith.retrieve.index import DenseIndex
 from ragsmith.retrieve.models import resolve_model
@@ -515,18 +515,71 @@ def test_question_that_bm25_finds_nothing_for_is_read_with_some_passage(make_tas
     assert math.isfinite(loss)
 
 
-def test_known_right_passage_takes_the_last_place_in_training_and_never_on_dev(make_task):
-    task = make_task(settings=replace(SETTINGS, passages=2))
-    right = frozenset({"p5", "p6"})
-    question = JointQuestion("x", "?", ("no passage has it",), right)
-    assert task._shown(question, [0, 1]) == [0, 4]
-    assert task._shown(question, [0, 5]) == [0, 5]  # found: it stays where it is
-    assert task._shown(question, [2]) == [2, 4]
-    assert task._shown(replace(question, right=frozenset()), [0, 1]) == [0, 1]
-    task.settings = replace(task.settings, passages=1)
-    assert task._shown(question, [0]) == [4]
-    task.settings = replace(task.settings, right_passage=False)
-    assert task._shown(question, [0]) == [0]
+@pytest.mark.parametrize("kind", ["extractive", "rag_token"])
+def test_right_passage_that_was_not_found_is_read_in_training_and_not_on_dev(make_task, kind):
+    missed = JointQuestion("x", "What does rmtree delete?", ("nothing that stands anywhere",), frozenset({"p6"}))
+    settings = replace(SETTINGS, passages=2, search="bm25", batch_size=1)
+    for right_passage, expected in ((True, ["p1", "p6"]), (False, ["p1"])):
+        task = make_task(kind, replace(settings, right_passage=right_passage), [missed], [missed])
+        read = shown(task)
+        task.loss(0, 0)
+        assert read == [expected]
+        del read[:]
+        task.dev_score()
+        assert read == [["p1"]]
+
+
+def shown(task: JointTask) -> list[list[str]]:
+    """The passages of each question that the reader of a task is given from now on."""
+    read, texts = [], dict(zip(task.index.texts, task.index.passage_ids, strict=True))
+    reader = task.reader
+    if isinstance(reader, ExtractiveReader):
+        plain = reader.encode_all
+        reader.encode_all = lambda asked, given: (read.append([texts[text] for text in given]), plain(asked, given))[1]
+    else:
+        evidence, answer_all = reader.evidence, reader.answer_all
+        reader.evidence = lambda asked, found, *rest, **named: (
+            read.extend([passage.passage_id for passage in some] for some in found),
+            evidence(asked, found, *rest, **named),
+        )[1]
+        reader.answer_all = lambda asked, found, *rest: (
+            read.extend([passage.passage_id for passage in some] for some in found),
+            answer_all(asked, found, *rest),
+        )[1]
+    return read
+
+
+@pytest.mark.parametrize("kind", ["extractive", "rag_token"])
+def test_stretch_that_a_question_was_taken_from_is_left_out_as_often_as_asked_and_with_the_seed(make_task, kind):
+    stretch = "json.loads reads it back again."
+    begin = ROWS[4][2].index(stretch)
+    asked = [
+        JointQuestion("x", stretch, ("json.dumps",), frozenset({"p5"}), source=("p5", begin, begin + len(stretch)))
+    ]
+    counts = []
+    for probability, seed in ((0.0, 0), (1.0, 0), (0.5, 0), (0.5, 0), (0.5, 1)):
+        settings = replace(SETTINGS, passages=1, batch_size=1, cut_probability=probability, seed=seed)
+        task = make_task(kind, settings, asked, max_tokens=96)
+        seen = []
+        name = "encode_all" if kind == "extractive" else "evidence"
+        plain = getattr(task.reader, name)
+        setattr(
+            task.reader,
+            name,
+            lambda *all, seen=seen, plain=plain, **named: (seen.append(str(all)), plain(*all, **named))[1],
+        )
+        for epoch in range(20):
+            task.loss(epoch, 0)
+        counts.append([text.count(stretch) == 1 for text in seen])  # the question itself says it once
+    assert (sum(counts[0]), sum(counts[1])) == (0, 20) and 4 < sum(counts[2]) < 16
+    assert counts[2] == counts[3] != counts[4]
+
+
+def test_frozen_retriever_needs_no_place_in_checkpoints(make_task):
+    task = make_task(settings=replace(SETTINGS, encoders="none", objective="none"))
+    assert {name.partition(".")[0] for name in task.module.state_dict()} == {"reader"}
+    task.module.train()
+    assert not task.encoder.model.training and not any(p.requires_grad for p in task.encoder.model.parameters())
 
 
 def test_guessed_right_passage_does_not_make_the_same_answer_wrong_in_others(make_task):
@@ -536,7 +589,12 @@ def test_guessed_right_passage_does_not_make_the_same_answer_wrong_in_others(mak
     unknown = make_task(settings=judged.settings, train=ASKED[1:2])
     losses = [gradients(task)[0] for task in (judged, guessed, unknown)]
     assert losses[1] == losses[2] < losses[0]
-    assert guessed._shown(asked[1], [0, 1, 2]) == [0, 1, 2, 3]  # for the retriever it is a right passage
+    few = make_task(
+        settings=replace(SETTINGS, passages=2, batch_size=1, search="bm25"), train=[replace(asked[1], text="list")]
+    )
+    read = shown(few)
+    few.loss(0, 0)
+    assert read == [["p3", "p4"]]  # for the retriever it is a right passage
     assert judged.identity() != guessed.identity()
 
 

@@ -167,16 +167,31 @@ def test_cost_is_the_passages_tokens_times_the_weights_that_multiply(live_index)
     assert live.cost() == pytest.approx(tokens * weights_of(live.encoder.model))
 
 
-def test_probe_costs_its_share_and_is_left_out_when_even_that_is_too_much(live_index):
+def test_probe_costs_its_share_and_waits_until_a_refresh_could_follow(live_index):
+    """Else probes use up what a refresh would take, and it never comes."""
     live = live_index(overlap=0.9, probe_every=1, probe_queries=3, budget=0.5)
     live.before_step(1, QUESTIONS[:3])
-    assert live.spent == 0.0 and live.put_off == 0  # nothing trained: nothing allowed
+    assert live.spent == 0.0  # nothing trained: nothing allowed
     affordable(live, 1.5)
     live.before_step(2, QUESTIONS[:3])
-    assert live.spent == live.cost()  # sixty passages to look at, and there are twelve
+    assert live.spent == 0.0
+    affordable(live, 0.6)
+    live.before_step(3, QUESTIONS[:3])
+    assert live.spent == live.cost() and live.refreshes == 0  # sixty passages to look at, and there are twelve
     live.settings = replace(live.settings, probe_queries=0)
     live.stale(QUESTIONS[:1])
     assert live.spent == live.cost()
+
+
+def test_stale_index_is_refreshed_however_small_the_budget(live_index):
+    live = live_index(overlap=1.1, probe_every=1, probe_queries=1, budget=0.1)  # stale whatever it holds
+    seen = []
+    for step in range(1, 200):
+        affordable(live, 0.05)
+        live.before_step(step, QUESTIONS[:1])
+        seen.append(live.refreshes)
+        assert live.spent <= 0.1 * live.trained
+    assert 4 <= seen[-1] <= 5  # ten in all, of which a probe and a refresh take two
 
 
 # --- versions ---

@@ -21,3 +21,11 @@ def test_questions_come_in_their_order_with_all_answers_and_the_passages_graded_
 def test_questions_without_answers_are_counted_and_named():
     with pytest.raises(ValueError, match="2 questions have no accepted answer, such as a"):
         joint_questions(QUERIES, QRELS, ANSWERS[2:])
+
+
+def test_marks_and_the_stretch_that_a_question_was_made_from_come_along():
+    made = QUERIES.assign(passage_id=["p1", ""], cut_start=[3, 0], cut_end=[9, 0])
+    marked = ANSWERS.assign(marks=[[], [["p1", 4, 5]], []])
+    first, second = joint_questions(made, QRELS, marked)
+    assert (first.source, first.marks) == (("p1", 3, 9), (("p1", 4, 5),))
+    assert (second.source, second.marks) == (("", 0, 0), ())

@@ -8,10 +8,11 @@ from transformers import AutoModelForQuestionAnswering, AutoTokenizer, DistilBer
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from ragsmith.compute.device import Machine
+from ragsmith.read.examples import ReadingExample
 from ragsmith.read.extractive import ExtractiveReader, ReaderSettings
 from ragsmith.read.reading import ReadingPassage
+from ragsmith.read.span_evidence import span_evidence
 from ragsmith.read.span_logits import packed_spans, padded_logits
-from ragsmith.read.training import ReaderTask, ReadingExample
 from ragsmith.retrieve.models import resolve_model
 
 KINDS = ["bert", "roberta", "xlm-roberta", "camembert", "mpnet", "modernbert"]
@@ -162,7 +163,8 @@ def test_the_real_model_reads_in_bf16_as_it_does_in_fp32_by_transformers() -> No
 def batch_gradient(reader: ExtractiveReader, examples: list[ReadingExample]) -> torch.Tensor:
     reader.model.zero_grad()
     reader.model.eval()
-    ReaderTask(reader, examples, examples, len(examples), 0, "base").loss(0, 0)[0].backward()
+    alike = torch.full((len(examples), max(len(example.passages) for example in examples)), -1.0)
+    span_evidence(reader, examples, alike)[0].nll.mean().backward()
     return torch.cat([p.grad.flatten() for p in reader.model.parameters() if p.grad is not None])
 
 
@@ -179,10 +181,8 @@ def test_computing_twice_in_parts_or_with_padding_leaves_the_gradient_as_it_is(r
     assert cosine(padded, whole) >= 0.9999 and float(padded.norm()) == pytest.approx(float(whole.norm()), rel=1e-3)
 
 
-def test_out_of_memory_lets_go_of_what_is_kept_and_then_reads_in_smaller_parts(reader, found) -> None:
-    one = ReadingExample("delete a tree?", tuple(found), ("shutil.rmtree",), frozenset({"p1"}))
-    task = ReaderTask(reader, [one], [one], 1, 0, "base")
+def test_out_of_memory_lets_go_of_what_is_kept_and_then_reads_in_smaller_parts(reader) -> None:
     reader.micro_tokens = 100
-    assert task.shrink() and (reader.activation_bytes, reader.micro_tokens) == (0, 50)
-    assert task.shrink() and reader.micro_tokens == 48  # the most that a passage has
-    assert not task.shrink()
+    assert reader.shrink() and (reader.activation_bytes, reader.micro_tokens) == (0, 50)
+    assert reader.shrink() and reader.micro_tokens == 48  # the most that a passage has
+    assert not reader.shrink()

@@ -50,11 +50,11 @@ def train(town_base, town_questions, tiny_model, machine, tmp_path):
     return run
 
 
-def answers(run, base, questions, machine, reader, k=3) -> list[str | None]:
+def answers(run, base, questions, machine, reader, k=3, mode="dense") -> list[str | None]:
     """What the saved folders answer, as a person would use them."""
     searcher = Searcher(Encoder.load(run.retriever, machine), DenseIndex.load(run.index), base.passages)
     texts = dict(zip(base.passages["passage_id"], passage_inputs(base.passages), strict=True))
-    found = searcher.run([q.query_id for q in questions], [q.text for q in questions], k, "dense")
+    found = searcher.run([q.query_id for q in questions], [q.text for q in questions], k, mode)
     read = [
         [ReadingPassage(row.passage_id, texts[row.passage_id], row.cosine) for row in rows.itertuples()]
         for _, rows in found.groupby("query_id", sort=False)
@@ -203,6 +203,28 @@ def test_best_weights_of_dev_are_those_that_are_left(train, machine, town_base, 
     weight = 0.0  # as it was read in training: nothing is trained that the prior is made of
     assert best == max(scores.values())
     assert next(row["em"] for row in run.report["prior"] if row["prior_weight"] == weight) == best
+
+
+def test_reader_alone_learns_what_is_asked_and_its_folder_answers_alike(train, town_base, town_questions, machine):
+    plan = replace(PLAN, loop=replace(LOOP, epochs=12), prior_weights=(7.0,))
+    run = train(plan=plan, encoders="none", objective="none", search="bm25")
+    assert run.report["scores"][0] < 0.3 and max(run.report["scores"].values()) >= 0.7
+    assert [row["prior_weight"] for row in run.report["prior"]] == [0.0, 7.0]
+    reader = load_reader(run.reader, machine)
+    found = answers(run, town_base, town_questions, machine, reader, mode="bm25")
+    em = np.mean([answer == q.answers[0] for answer, q in zip(found, town_questions, strict=True)])
+    assert em == max(row["em"] for row in run.report["prior"]) and run.report["steps"] == 36
+    assert run.report["examples"] == run.report["dev_questions"] == 12
+
+
+def test_reader_that_could_read_already_is_kept_when_training_makes_it_worse(train, machine):
+    able = train(plan=replace(PLAN, loop=replace(LOOP, epochs=12)), encoders="none", objective="none")
+    ruinous = replace(PLAN, loop=replace(LOOP, epochs=1, learning_rate=1.0, warmup=0.0), prior_weights=())
+    reader = ExtractiveReader.load(able.reader, machine=machine)
+    worse = train("worse", reader, ruinous, encoders="none", objective="none")
+    first, last = worse.report["scores"].values()
+    assert last < first
+    assert (worse.reader / "model.safetensors").read_bytes() == (able.reader / "model.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize(("ruined", "ships"), [("trained", False), ("before", True), ("neither", False)])

@@ -1,16 +1,34 @@
-"""Questions with what was retrieved for them, as the reader trains on and is judged by."""
+"""Questions with what was retrieved for them, as a reader trains on and is judged by."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 
+from ragsmith.read.extractive import EncodedPair
 from ragsmith.read.reading import ReadingPassage
-from ragsmith.read.training import ReadingExample
-from ragsmith.retrieve.has_answer import found_by, has_answer
 from ragsmith.retrieve.passage_text import passage_inputs
+
+
+@dataclass(frozen=True)
+class ReadingExample:
+    """A question with the passages that were retrieved for it.
+
+    Attributes:
+        question: its text.
+        passages: best first; in training at least one is right.
+        answers: accepted answers.
+        right: passages whose spans count as right in training, when they hold an answer.
+        marks: where answers were marked by hand: passage_id, and first character and the one after the last in the
+            text that the reader sees. In a right passage without marks the accepted answers are looked for.
+    """
+
+    question: str
+    passages: tuple[ReadingPassage, ...]
+    answers: tuple[str, ...]
+    right: frozenset[str]
+    marks: tuple[tuple[str, int, int], ...] = ()
 
 
 def reading_examples(
@@ -83,85 +101,38 @@ def right_passages(qrels: pd.DataFrame) -> "pd.Series[Any]":
     return qrels[qrels["grade"] > 0].groupby("query_id")["passage_id"].agg(frozenset)
 
 
-def with_right_passage(
-    examples: Sequence[ReadingExample],
-    sources: Sequence[tuple[str, int, int]],
-    passages: pd.DataFrame,
-    cut_probability: float,
-    seed: int,
-    unjudged: Collection[int] = (),
-) -> list[ReadingExample]:
-    """Training examples of which each holds its right passage, at a place that tells nothing.
+def right_tokens(
+    example: ReadingExample, pairs: Sequence[EncodedPair]
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """(passage, token) of each right start and of each right end, answers in their order in each right passage.
 
-    Where the right passage was not retrieved it takes the last place. The stretch that the question was taken from is
-    left out of it part of the time, or the reader would learn to look for equal words. Passages are shuffled. Where
-    nobody judged the passages, each that holds an accepted answer counts as right (distant supervision, Chen et al.,
-    ACL 2017): the others would else be taught to be wrong, though they may well answer.
-
-    Args:
-        examples: from `reading_examples`.
-        sources: per example, the passage that it was made from (empty: none is known) and the stretch of its text.
-        passages: passage_id, title, text.
-        cut_probability: how often the stretch is left out.
-        seed: of places and cuts.
-        unjudged: places of the examples whose passages nobody judged.
+    Where a passage has no marks, an answer stands at the first place at which whole tokens spell it (`os` is in
+    `close`, but not as an answer), or else at the first.
     """
-    generator = np.random.default_rng(seed)
-    rows = passages.set_index("passage_id")
-    changed = []
-    for place, (example, (passage_id, start, end)) in enumerate(zip(examples, sources, strict=True)):
-        if not passage_id:
-            changed.append(shuffled(example, example.passages, example.right, place in unjudged, generator))
+    starts, ends = [], []
+    for row, (passage, pair) in enumerate(zip(example.passages, pairs, strict=True)):
+        if passage.passage_id not in example.right:
             continue
-        text, title = rows.at[passage_id, "text"], rows.at[passage_id, "title"]
-        cut = generator.random() < cut_probability and 0 < start < end
-        kept = f"{text[:start].rstrip()}\n{text[end:].lstrip()}".strip() if cut else text
-        source_text = passage_inputs(pd.DataFrame({"title": [title], "text": [kept]}))[0]
-        scores = [passage.score for passage in example.passages if passage.passage_id == passage_id]
-        others = [passage for passage in example.passages if passage.passage_id != passage_id]
-        if not scores:
-            others = others[: max(0, len(example.passages) - 1)]
-            scores = [others[-1].score if others else 0.0]
-        shown = [*others, ReadingPassage(passage_id, source_text, scores[0])]
-        # The characters behind a cut have moved: there the answers are looked for.
-        marked = replace(example, marks=tuple(mark for mark in example.marks if not cut or mark[0] != passage_id))
-        changed.append(shuffled(marked, shown, example.right | {passage_id}, place in unjudged, generator))
-    return changed
+        marked = [(begin, finish) for identity, begin, finish in example.marks if identity == passage.passage_id]
+        if not marked:
+            places = [(answer_place(passage.text, answer, pair), len(answer)) for answer in example.answers]
+            marked = [(begin, begin + length) for begin, length in places]
+        for begin, finish in marked:
+            start = next((t for t, o in enumerate(pair.offsets) if o is not None and o[0] <= begin < o[1]), None)
+            end = next((t for t, o in enumerate(pair.offsets) if o is not None and o[0] < finish <= o[1]), None)
+            if start is not None and end is not None:
+                starts.append((row, start))
+                ends.append((row, end))
+    return starts, ends
 
 
-def shuffled(
-    example: ReadingExample,
-    shown: Sequence[ReadingPassage],
-    right: frozenset[str],
-    unjudged: bool,
-    generator: np.random.Generator,
-) -> ReadingExample:
-    """The example with these passages in any order; where nobody judged them, those that hold an answer are right."""
-    order = generator.permutation(len(shown))
-    held = (
-        passage.passage_id for passage in shown if unjudged and has_answer(passage.text, found_by(example.answers))
-    )
-    found = frozenset(held) if unjudged else right
-    return replace(example, passages=tuple(shown[place] for place in order), right=found)
-
-
-def without_unjudged(examples: Sequence[ReadingExample], k: int) -> list[ReadingExample]:
-    """Training examples whose other passages are wrong as far as one can see, at most k.
-
-    A passage that nobody judged and that holds an accepted answer may well answer the question: to train against it
-    would teach what is false.
-
-    Args:
-        examples: from `reading_examples`, with more passages than are wanted.
-        k: passages that are kept, the first ones.
-    """
-    kept = []
-    for example in examples:
-        accepted = found_by(example.answers)
-        clear = [
-            passage
-            for passage in example.passages
-            if passage.passage_id in example.right or not has_answer(passage.text, accepted)
-        ]
-        kept.append(replace(example, passages=tuple(clear[:k])))
-    return kept
+def answer_place(text: str, answer: str, pair: EncodedPair) -> int:
+    """Where an answer begins in a passage, preferably where a token begins and one ends with it; -1: nowhere."""
+    begins = {offset[0] for offset in pair.offsets if offset is not None}
+    finishes = {offset[1] for offset in pair.offsets if offset is not None}
+    first = place = text.find(answer) if answer else -1
+    while place >= 0:
+        if place in begins and place + len(answer) in finishes:
+            return place
+        place = text.find(answer, place + 1)
+    return first

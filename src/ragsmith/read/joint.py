@@ -10,17 +10,18 @@ import numpy as np
 
 from ragsmith.learn.embedding import TrainingEncoder, set_dropout, shortened
 from ragsmith.learn.ranking import share_of_commonest
+from ragsmith.read.dev_answers import exact_share
 from ragsmith.read.evidence import Evidence
+from ragsmith.read.examples import ReadingExample
 from ragsmith.read.extractive import ExtractiveReader
 from ragsmith.read.generative import GenerativeReader
 from ragsmith.read.joint_settings import Encoders, JointQuestion, JointSettings
 from ragsmith.read.live_index import LiveIndex, weights_of
 from ragsmith.read.objectives import Objective, contrastive, emdr2, log_prior, pdist
 from ragsmith.read.readers import Reader
-from ragsmith.read.reading import ReadingPassage
+from ragsmith.read.shown import reading_example, surely_judged, with_right_passage
 from ragsmith.read.span_evidence import span_evidence
-from ragsmith.read.training import ReadingExample, exact_share
-from ragsmith.retrieve.has_answer import found_by, has_answer
+from ragsmith.retrieve.has_answer import has_answer
 from ragsmith.retrieve.routes import Kind, shares_weights
 from ragsmith.store import hash_json
 
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 # Where more than this share of dev questions gets the very same passages, the retriever answers everything alike.
 COLLAPSED = 0.5
 MOVING: dict[Encoders, tuple[Kind, ...]] = {"none": (), "questions": ("query",), "both": ("query", "passage")}
+# So many times the passages that are read are looked for where some may be left out.
+SPARE = 2
 UNLIKELY = -1e8  # below it, a likelihood says that the passage does not hold the answer
 
 
@@ -93,15 +96,17 @@ class JointTask:
         self.metric = "em" if settings.train_reader or settings.objective != "none" else "recall"
         self.index = index
         self.encoder = index.encoder
-        self.module: torch.nn.Module = torch.nn.ModuleDict({"retriever": self.encoder.model, "reader": reader.model})
-        self.encoder.model.requires_grad_(settings.encoders == "both")
+        # What is frozen for good needs no place in checkpoints.
+        parts = {"retriever": self.encoder.model} if trains_retriever else {}
+        self.module: torch.nn.Module = torch.nn.ModuleDict({**parts, "reader": reader.model})
+        self.encoder.model.requires_grad_(settings.encoders == "both").eval()
         if settings.encoders == "questions":
             self.encoder.towers["query"].module.requires_grad_(True)
         if not settings.train_reader:  # where there are adapters, the weights below them are frozen already
             reader.model.requires_grad_(False)
         set_dropout(self.module, settings.dropout)
         self.rate_factors: Mapping[str, float] = (
-            {"retriever.": settings.retriever_rate} if settings.train_reader else {}
+            {"retriever.": settings.retriever_rate} if settings.train_reader and trains_retriever else {}
         )
         self.train = list(train)
         self.dev = list(dev)
@@ -119,7 +124,7 @@ class JointTask:
     def identity(self) -> str:
         """Hash of all that decides the outcome."""
         sets = [
-            [[q.query_id, q.text, list(q.answers), sorted(q.right), q.judged] for q in questions]
+            [[q.query_id, q.text, list(q.answers), sorted(q.right), q.judged, q.marks, q.source] for q in questions]
             for questions in (self.train, self.dev)
         ]
         settings = [asdict(self.settings), asdict(self.index.settings), asdict(self.reader.settings)]
@@ -136,17 +141,13 @@ class JointTask:
         settings = self.settings
         step = epoch * (self.batches_per_epoch // settings.accumulation) + number // settings.accumulation
         self.done = step + 1
-        for part, trained in (("retriever", settings.encoders != "none"), ("reader", settings.train_reader)):
-            if not trained:  # what is frozen has no dropout either
-                self.module.get_submodule(part).eval()
+        if not settings.train_reader:  # what is frozen has no dropout either
+            self.reader.model.eval()
         if self.index_ages:
             self.index.before_step(step, self.probe)
         order = np.random.default_rng([settings.seed, 0, epoch]).permutation(len(self.train))
         chosen = [self.train[place] for place in order[number * settings.batch_size :][: settings.batch_size]]
-        found = [
-            self._shown(question, [row for row, _ in some])
-            for question, some in zip(chosen, self.retrieve(chosen), strict=True)
-        ]
+        found = self._shown(chosen)
         rows = sorted({row for some in found for row in some})
         tokens = self._token_ids(chosen, rows)
         if (epoch, number) > self._counted:  # a step that is tried again, in less memory, teaches but once
@@ -215,12 +216,17 @@ class JointTask:
             return ()
         return MOVING[self.settings.encoders]
 
-    def retrieve(self, questions: Sequence[JointQuestion]) -> list[list[tuple[int, float]]]:
-        """What is read for each question: rows of the index and cosines, best first, at least one each."""
+    def retrieve(self, questions: Sequence[JointQuestion], k: int = 0) -> list[list[tuple[int, float]]]:
+        """What is found for each question: rows of the index and cosines, best first, at least one each.
+
+        Args:
+            questions: any.
+            k: most of each; 0 for as many as are read.
+        """
         run = self.index.search(
             [question.query_id for question in questions],
             [question.text for question in questions],
-            self.settings.passages,
+            k or self.settings.passages,
             self.settings.search,
         )
         found: dict[str, list[tuple[int, float]]] = {}
@@ -229,20 +235,19 @@ class JointTask:
         # BM25 alone may find nothing: the first passage is as good as any other then.
         return [found.get(question.query_id, [(0, 0.0)]) for question in questions]
 
-    def _shown(self, question: JointQuestion, rows: list[int]) -> list[int]:
-        """What is read in training, of what was found: with a right passage, without those that might be right."""
-        if isinstance(self.reader, ExtractiveReader) and question.judged and question.right:
-            # To train against what holds the answer, and nobody judged, would teach what is false.
-            accepted = found_by(question.answers)
-            rows = [
-                row
-                for row in rows
-                if self.index.passage_ids[row] in question.right or not has_answer(self.index.texts[row], accepted)
-            ] or rows[:1]
-        known = sorted(self.index.row_of[passage_id] for passage_id in question.right)
-        if not self.settings.right_passage or not known or set(known) & set(rows):
-            return rows
-        return [*rows[: self.settings.passages - 1], known[0]]
+    def _shown(self, chosen: Sequence[JointQuestion]) -> list[list[int]]:
+        """What is read for training questions: rows of the index."""
+        most = self.settings.passages
+        spans = isinstance(self.reader, ExtractiveReader)
+        found = [[row for row, _ in some] for some in self.retrieve(chosen, SPARE * most if spans else most)]
+        if spans:
+            found = [
+                surely_judged(question, rows, self.index) or rows[:1]
+                for question, rows in zip(chosen, found, strict=True)
+            ]
+        if not self.settings.right_passage:
+            return [rows[:most] for rows in found]
+        return [with_right_passage(*both, self.index, most) for both in zip(chosen, found, strict=True)]
 
     def _token_ids(self, chosen: Sequence[JointQuestion], rows: list[int]) -> tuple[list[list[int]], list[list[int]]]:
         """Token ids of the questions and of the passages, as the retriever reads them in training, if it does."""
@@ -311,7 +316,11 @@ class JointTask:
         if not self.settings.train_reader and taught == "none":  # the passages known to be right teach alone
             nothing = torch.zeros_like(prior)
             return Evidence(nothing[:, 0], nothing), torch.ones(len(prior), dtype=torch.bool, device=prior.device)
-        examples = self.examples(chosen, [[(row, 0.0) for row in some] for some in found])  # `prior` has the scores
+        cut = draws.random(len(chosen)) < self.settings.cut_probability
+        examples = [  # without scores: `prior` has them
+            reading_example(question, [(row, 0.0) for row in some], self.index, bool(without))
+            for question, some, without in zip(chosen, found, cut, strict=True)
+        ]
         learning = torch.enable_grad() if self.settings.train_reader or taught == "marginal" else torch.no_grad()
         with learning:
             if isinstance(self.reader, ExtractiveReader):
@@ -335,18 +344,7 @@ class JointTask:
         self, questions: Sequence[JointQuestion], found: Sequence[Sequence[tuple[int, float]]]
     ) -> list[ReadingExample]:
         """Questions with the texts of what was found, as a reader reads them."""
-        return [
-            ReadingExample(
-                question.text,
-                tuple(
-                    ReadingPassage(self.index.passage_ids[row], self.index.texts[row], score) for row, score in some
-                ),
-                question.answers,
-                # Spans of a guess alone would teach that the same answer is wrong in every other passage.
-                question.right if question.judged else frozenset(),
-            )
-            for question, some in zip(questions, found, strict=True)
-        ]
+        return [reading_example(*both, self.index) for both in zip(questions, found, strict=True)]
 
     def _count(self, tokens: tuple[list[list[int]], list[list[int]]], rows: list[int], found: list[list[int]]) -> None:
         """Tell the index's budget what a batch computes: forward and backward, three times the products."""
@@ -382,7 +380,8 @@ class JointTask:
         ids = [[self.index.passage_ids[row] for row, _ in some] for some in found]
         alike = share_of_commonest(ids)
         # Where all passages are read for each question, nobody can choose.
-        if alike > COLLAPSED and len(self.dev) > 1 and len(self.index.texts) > self.settings.passages:
+        choice = len(self.dev) > 1 and len(self.index.texts) > self.settings.passages
+        if alike > COLLAPSED and choice and self.settings.encoders != "none":
             logger.warning(
                 "%.0f %% of the dev questions get the same passages: the retriever has collapsed, or the knowledge "
                 "base is tiny. Lower learning_rate or retriever_rate, raise contrastive_weight, or choose pdist.",

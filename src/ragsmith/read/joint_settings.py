@@ -19,6 +19,10 @@ class JointQuestion:
         right: ids of passages that are known to answer it; may be empty.
         judged: whether somebody said so. What is only guessed from the answers (distant supervision) is a right
             passage for the retriever, and for the reader one of all that hold an answer.
+        marks: where answers were marked by hand: passage_id, and first character and the one after the last in the
+            passage's own text.
+        source: the passage that the question was made from (empty: none is known), and the stretch of its own text
+            that it was taken from.
     """
 
     query_id: str
@@ -26,6 +30,8 @@ class JointQuestion:
     answers: tuple[str, ...]
     right: frozenset[str] = frozenset()
     judged: bool = True
+    marks: tuple[tuple[str, int, int], ...] = ()
+    source: tuple[str, int, int] = ("", 0, 0)
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,8 @@ class JointSettings:
         passages: read for each question.
         search: how they are found.
         right_passage: put a known right passage in the last place, in training, where none was found.
+        cut_probability: how often, in training, the stretch that a question was taken from is left out of what the
+            reader sees: it would else learn to look for equal words.
         retriever_rate: the retriever's share of the learning rate.
         retriever_after: steps before the retriever moves.
         max_query_tokens, max_passage_tokens: what the retriever reads of each in training.
@@ -67,6 +75,7 @@ class JointSettings:
     passages: int = 5
     search: Mode = "dense"
     right_passage: bool = True
+    cut_probability: float = 0.0
     retriever_rate: float = 0.2
     retriever_after: int = 0
     max_query_tokens: int = 64

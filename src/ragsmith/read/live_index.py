@@ -95,6 +95,8 @@ class LiveIndex:
         ordered = passages.set_index("passage_id").loc[start.passage_ids].reset_index()
         self.passage_ids = start.passage_ids
         self.texts = passage_inputs(ordered)
+        # A title above the text moves it by so many characters.
+        self.moved = [len(shown) - len(text) for shown, text in zip(self.texts, ordered["text"], strict=True)]
         self.row_of = {passage_id: row for row, passage_id in enumerate(self.passage_ids)}
         self.version = 0
         self.at_step = 0  # when the vectors in use were made
@@ -141,7 +143,8 @@ class LiveIndex:
         settings, since = self.settings, step - self.at_step
         due = settings.every > 0 and since % settings.every == 0
         if not due and settings.overlap > 0 and since % settings.probe_every == 0:
-            due = self._affordable(self.cost() * self._probe_share()) and self.stale(probe)
+            # Probes that no refresh could follow would use up what it is saved for.
+            due = self._affordable(self.cost() * (1 + self._probe_share())) and self.stale(probe)
         if not due:
             return
         if not self._affordable(self.cost()):

@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ragsmith.read.evidence import Evidence
+from ragsmith.read.examples import ReadingExample, right_tokens
 from ragsmith.read.extractive import ExtractiveReader
-from ragsmith.read.training import ReadingExample, right_tokens
 
 if TYPE_CHECKING:
     import torch

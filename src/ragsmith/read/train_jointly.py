@@ -14,6 +14,7 @@ from ragsmith.compute.device import Machine
 from ragsmith.compute.ranks import refuse_several
 from ragsmith.learn.checkpoints import weights
 from ragsmith.learn.loop import LoopSettings, fit
+from ragsmith.read.dev_answers import tune_prior
 from ragsmith.read.extractive import ExtractiveReader
 from ragsmith.read.generative import GenerativeReader
 from ragsmith.read.joint import JointTask
@@ -22,7 +23,6 @@ from ragsmith.read.knowledge_base import KnowledgeBase
 from ragsmith.read.live_index import LiveIndex, RefreshSettings, passage_faults
 from ragsmith.read.new_reader import merged
 from ragsmith.read.readers import Reader
-from ragsmith.read.training import tune_prior
 from ragsmith.read.workers import check_worker
 from ragsmith.retrieve.encoder import Encoder, load_sentence_transformer
 from ragsmith.retrieve.identity import add_weights
@@ -147,6 +147,7 @@ def train_jointly(
         "steps": fitted.state.step,
         "examples": len(train),
         "without_span": spanless,
+        "unjudged": sum(not question.judged for question in train),
         "dev_questions": len(dev),
         "encoders": plan.joint.encoders,
         "objective": plan.joint.objective,
@@ -154,7 +155,7 @@ def train_jointly(
         "prior": prior,
         "prior_weight": reader.settings.prior_weight,
         "index": {name: getattr(live, name) for name in ("version", "refreshes", "put_off", "failed", "seconds")},
-        "parameters": sum(parameter.numel() for parameter in task.module.parameters()),
+        "parameters": sum(one.numel() for model in (encoder.model, reader.model) for one in model.parameters()),
     }
     logger.info("rag: dev %s %.4f at step %d", task.metric, fitted.state.best_score, fitted.state.best_step)
     return JointRun(retriever, index, folders["reader"], report, fitted.log)

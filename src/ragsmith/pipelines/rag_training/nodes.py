@@ -4,7 +4,6 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from ragsmith.pipelines.params import ComputeParams
@@ -18,20 +17,6 @@ else:
 logger = logging.getLogger(__name__)
 
 
-def retrieve_for_reader(
-    retriever: Path,
-    index: Path,
-    queries: pd.DataFrame,
-    passages: pd.DataFrame,
-    search_choice: dict[str, Any],
-    params: RagTrainingParams,
-    compute: ComputeParams,
-) -> pd.DataFrame:
-    """What the tuned retriever finds for the questions that the reader trains on and is steered by."""
-    wanted = pd.concat([training_questions(queries, params), queries[queries["split"] == "dev"]])
-    return search(retriever, index, wanted, passages, search_choice, params, compute)
-
-
 def train(
     base_reader: Path,
     base_encoder: Path,
@@ -42,18 +27,12 @@ def train(
     qrels: pd.DataFrame,
     answers: pd.DataFrame,
     passages: pd.DataFrame,
-    reader_run: pd.DataFrame,
     search_choice: dict[str, Any],
     params: RagTrainingParams,
     compute: ComputeParams,
     work: Path,
 ) -> tuple[Path, Path, Path, dict[str, Any], pd.DataFrame]:
     """Train what the mode says; dev questions steer it. Retriever and index are those that the reader belongs to."""
-    if params.alone():
-        model, report, log = train_extractive(
-            base_reader, queries, qrels, answers, passages, reader_run, params, compute, work
-        )
-        return model, retriever, index, report, log
     from ragsmith.read.knowledge_base import KnowledgeBase
     from ragsmith.read.new_reader import new_reader
     from ragsmith.read.questions import joint_questions
@@ -86,42 +65,6 @@ def train(
     return run.reader, run.retriever, run.index, run.report, pd.read_json(run.log, lines=True)
 
 
-def train_extractive(
-    base_reader: Path,
-    queries: pd.DataFrame,
-    qrels: pd.DataFrame,
-    answers: pd.DataFrame,
-    passages: pd.DataFrame,
-    reader_run: pd.DataFrame,
-    params: RagTrainingParams,
-    compute: ComputeParams,
-    work: Path,
-) -> tuple[Path, dict[str, Any], pd.DataFrame]:
-    """The extractive reader alone, on passages that are found once."""
-    from ragsmith.collect.questions import ANSWERS, DISTANT
-    from ragsmith.read.examples import reading_examples, with_right_passage
-    from ragsmith.read.train_reader import train_reader
-
-    retrieved = queries[queries["query_id"].isin(reader_run["query_id"])]
-    train_queries, dev_queries = (retrieved[retrieved["split"] == name] for name in ("train", "dev"))
-    examples = reading_examples(train_queries, reader_run, passages, qrels, answers, params.passages)
-    sources = list(zip(*(train_queries[name] for name in ("passage_id", "cut_start", "cut_end")), strict=True))
-    unjudged = set(np.flatnonzero(train_queries["origin"].isin([ANSWERS, DISTANT])).tolist())
-    examples = with_right_passage(examples, sources, passages, params.cut_probability, params.seed, unjudged)
-    run = train_reader(
-        base=base_reader,
-        examples=[example for example in examples if example.right],
-        dev=reading_examples(dev_queries, reader_run, passages, qrels, answers, params.passages),
-        plan=params.reader_plan(),
-        machine=compute.machine(),
-        work=work,
-    )
-    passed_over = sum(not example.right for example in examples)
-    report = {**run.report, "unjudged_examples": len(unjudged), "without_right_passage": passed_over}
-    logger.info("reader: prior weight %s, dev %s", run.report["prior_weight"], run.report["prior"])
-    return run.model, report, pd.read_json(run.log, lines=True)
-
-
 def retrieve_dev(
     retriever: Path,
     index: Path,
@@ -132,27 +75,14 @@ def retrieve_dev(
     compute: ComputeParams,
 ) -> pd.DataFrame:
     """What the retriever that ships finds for the dev questions: thresholds are chosen on the answers to them."""
-    return search(retriever, index, queries[queries["split"] == "dev"], passages, search_choice, params, compute)
-
-
-def search(
-    retriever: Path,
-    index: Path,
-    queries: pd.DataFrame,
-    passages: pd.DataFrame,
-    search_choice: dict[str, Any],
-    params: RagTrainingParams,
-    compute: ComputeParams,
-) -> pd.DataFrame:
-    """The passages that are read for these queries, as a run with cosines."""
     from ragsmith.retrieve.encoder import Encoder
     from ragsmith.retrieve.index import DenseIndex
     from ragsmith.retrieve.search import Searcher
 
     encoder = Encoder.load(retriever, compute.machine(), batch_tokens=compute.batch_tokens)
     searcher = Searcher(encoder, DenseIndex.load(index), passages)
-    mode = search_choice["mode"]
-    return searcher.run(queries["query_id"].tolist(), queries["text"].tolist(), params.passages, mode)
+    dev = queries[queries["split"] == "dev"]
+    return searcher.run(dev["query_id"].tolist(), dev["text"].tolist(), params.passages, search_choice["mode"])
 
 
 def training_questions(queries: pd.DataFrame, params: RagTrainingParams) -> pd.DataFrame:

@@ -9,7 +9,6 @@ from ragsmith.pipelines.params import LoraParams, Params
 if TYPE_CHECKING:
     from ragsmith.learn.loop import LoopSettings
     from ragsmith.read.train_jointly import JointPlan
-    from ragsmith.read.train_reader import ReaderPlan
 
 Mode = Literal["dense", "bm25", "hybrid"]
 
@@ -98,7 +97,7 @@ class RagTrainingParams(Params):
     dropout: float | Literal["auto"] | None = Field(
         "auto",
         description="share of activations dropped in training; null: the models' own; auto: that for an extractive "
-        "reader in fine_tune, else 0",
+        "reader alone, else 0",
     )
     num_beams: int = Field(1, ge=1, description="of readers that write their answer; 1 is greedy")
     passages: int = Field(5, ge=1, le=100, description="retrieved passages that are read per question")
@@ -108,7 +107,7 @@ class RagTrainingParams(Params):
     enough_examples: int = Field(500, ge=1, description="so many example questions are enough")
     max_questions: int = Field(1000, ge=1, description="training questions, drawn at random when there are more")
     cut_probability: float = Field(
-        0.5, ge=0, le=1, description="extractive fine_tune of the reader alone: how often a question's source is cut"
+        0.5, ge=0, le=1, description="how often the stretch a question was made from is left out of what is read"
     )
     epochs: int = Field(1, ge=1, description="passes over the training questions")
     batch_size: int = Field(8, ge=1, description="questions in a batch")
@@ -183,15 +182,11 @@ class RagTrainingParams(Params):
             return "none"  # an untrained reader teaches nothing
         return "emdr2" if self.reader in FUSED else "marginal"
 
-    def alone(self) -> bool:
-        """Whether an extractive reader is trained by itself, on passages that are found once."""
-        return self.mode == "fine_tune" and self.reader == "extractive" and self.trained() == "none"
-
     def dropped(self) -> float | None:
         """The dropout that `auto` means; None is the models' own."""
         if self.dropout != "auto":
             return self.dropout
-        return None if self.alone() else 0.0
+        return None if self.reader == "extractive" and self.trained() == "none" else 0.0
 
     def wants_ray(self) -> bool:
         """Whether a Ray cluster has a part in the training."""
@@ -203,16 +198,8 @@ class RagTrainingParams(Params):
 
         return LoopSettings(**self.model_dump(include=set(LoopSettings.__dataclass_fields__)))
 
-    def reader_plan(self) -> "ReaderPlan":
-        """The training of an extractive reader alone, for the library."""
-        from ragsmith.read.extractive import ReaderSettings
-        from ragsmith.read.train_reader import ReaderPlan
-
-        reader = ReaderSettings(self.max_tokens, self.max_answer_tokens, candidates=self.candidates)
-        return ReaderPlan(reader, self.batch_size, self.prior_weights, self.loop(), self.dropped())
-
     def joint_plan(self, search: Mode) -> "JointPlan":
-        """Any other training, for the library.
+        """The training, for the library.
 
         Args:
             search: how passages are found where the parameter is `auto`.

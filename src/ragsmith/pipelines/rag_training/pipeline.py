@@ -2,20 +2,14 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from ragsmith.pipelines.rag_training.nodes import plot_training, retrieve_dev, retrieve_for_reader, train
+from ragsmith.pipelines.rag_training.nodes import plot_training, retrieve_dev, train
 
 
 def create_pipeline() -> Pipeline:
-    """Tuned retriever → passages for training questions → reader, and the retriever and index that belong to it."""
+    """Tuned retriever → reader, and the retriever and index that belong to it → what they find for dev questions."""
     params = ["params:rag_training", "params:compute"]
     return Pipeline(
         [
-            Node(
-                retrieve_for_reader,
-                ["retriever", "index", "queries", "passages", "search_choice", *params],
-                "reader_run",
-                name="retrieve_for_reader",
-            ),
             Node(
                 train,
                 [
@@ -28,7 +22,6 @@ def create_pipeline() -> Pipeline:
                     "qrels",
                     "answers",
                     "passages",
-                    "reader_run",
                     "search_choice",
                     *params,
                     "reader_work",

@@ -1,0 +1,49 @@
+"""How many dev questions a reader answers, and the weight of the prior that answers most."""
+
+from collections.abc import Sequence
+
+from ragsmith.read.examples import ReadingExample
+from ragsmith.read.extractive import ExtractiveReader
+from ragsmith.read.reading import Span
+
+
+def same_answer(answer: str, accepted: Sequence[str]) -> bool:
+    """Whether an answer equals one of the accepted, but for case and the white space around it."""
+    return answer.strip().casefold() in {text.strip().casefold() for text in accepted}
+
+
+def exact_share(spans: Sequence[Span | None], examples: Sequence[ReadingExample]) -> float:
+    """Share of the examples whose span is an accepted answer."""
+    right = sum(
+        span is not None and same_answer(span.text, e.answers) for span, e in zip(spans, examples, strict=True)
+    )
+    return right / len(examples)
+
+
+def tune_prior(
+    reader: ExtractiveReader, dev: Sequence[ReadingExample], weights: Sequence[float]
+) -> tuple[float, list[dict[str, float]]]:
+    """The prior weight with the highest exact match on dev; of equals, the first.
+
+    Args:
+        reader: trained.
+        dev: at least one example.
+        weights: tried in this order.
+    Returns:
+        The weight, and the table of weight and em.
+    """
+    import torch
+
+    spans: list[list[Span | None]] = [[] for _ in weights]
+    # Read once: the prior decides between passages, and not between the spans of one.
+    for read in reader.each_logits([e.question for e in dev], [e.passages for e in dev]):
+        best = reader.passage_spans(read) if read else []
+        scores = torch.tensor([score for _, score in best], dtype=torch.float64)
+        prior = torch.tensor([passage.score for passage in read.passages] if read else [], dtype=torch.float64)
+        for weight, found in zip(weights, spans, strict=True):
+            found.append(best[int((scores + weight * prior).argmax())][0] if best else None)
+    table = [
+        {"prior_weight": weight, "em": exact_share(found, dev)} for weight, found in zip(weights, spans, strict=True)
+    ]
+    chosen = max(table, key=lambda row: row["em"])
+    return chosen["prior_weight"], table
