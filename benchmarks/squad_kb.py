@@ -39,7 +39,7 @@ from ragsmith.learn.contrastive import ContrastiveSettings
 from ragsmith.learn.dev_pool import dev_set
 from ragsmith.learn.loop import LoopSettings
 from ragsmith.learn.train_retriever import RetrieverData, RetrieverSettings, train_retriever
-from ragsmith.read.examples import ReadingExample, reading_examples
+from ragsmith.read.examples import retrieved_passages
 from ragsmith.read.extractive import ExtractiveReader, ReaderSettings
 from ragsmith.read.joint_settings import JointSettings
 from ragsmith.read.knowledge_base import KnowledgeBase
@@ -64,7 +64,7 @@ NEEDED = ("squad/dev-v1.1.json.gz", "squadshifts/new_wiki_v1.0.json.gz", "wikipe
 PASSAGE_WORDS = 100
 DEV_ARTICLES = 5  # of SQuADShifts' Wikipedia part, held out
 BATCH_TOKENS = 4096
-# Of the retriever; of the passages that the reader is trained with and of those that it reads.
+# Of the retriever; passages that the reader is trained with.
 TUNING_RATE, TUNING_BATCH, TRAINED_PASSAGES = 2e-5, 32, 4
 STEERING_POOL, STEERING_QUESTIONS = 2000, 300
 # At test time: tokens of question and passage, numbers of passages and prior weights that are tried on dev.
@@ -87,8 +87,9 @@ class Data:
 
     Attributes:
         passages: passage_id, document_id, title, text.
-        questions: query_id, text, passage_id (the right one), origin, split (`train`, `dev`, `test`).
-        answers: query_id, answers, marks; see `reading_examples`.
+        questions: query_id, text, passage_id (the right one), origin, split (`train`, `dev`, `test`), cut_start,
+            cut_end (both 0: nothing was made from a passage).
+        answers: query_id, answers, marks; see `joint_questions`.
         trainable: ids of the passages that may be trained on, as right or as wrong ones.
     """
 
@@ -219,11 +220,9 @@ class Bench:
         reader = reader.with_settings(replace(reader.settings, max_tokens=READ_TOKENS))
         for begin in range(0, len(asked), SAVE_EVERY):
             part = asked[begin : begin + SAVE_EVERY]
-            examples = self.examples(part, lacking.assign(rank=1), 1)
+            shown = retrieved_passages(part, lacking.assign(rank=1), self.data.passages, 1, "score")
             begun = time.perf_counter()
-            logits = reader.each_logits(
-                [e.question for e in examples], [e.passages for e in examples], f"{name}, reading"
-            )
+            logits = reader.each_logits(part["text"].tolist(), shown, f"{name}, reading")
             found = [(one, reader.passage_spans(one)) for one in logits if one is not None]
             seconds = (time.perf_counter() - begun) / sum(len(spans) for _, spans in found)
             rows = [
@@ -236,10 +235,6 @@ class Bench:
             known.to_parquet(kept.with_suffix(".new"))
             kept.with_suffix(".new").replace(kept)
         return run.merge(known, on=key, how="left"), float(known["seconds"].mean())
-
-    def examples(self, questions: pd.DataFrame, run: pd.DataFrame, k: int) -> list[ReadingExample]:
-        """The first k passages of each question; the prior is the score of the search."""
-        return reading_examples(questions, run, self.data.passages, self.data.qrels, self.data.answers, k, "score")
 
 
 def knowledge_base(folder: Path, seed: int = 0) -> Data:

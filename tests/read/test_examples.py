@@ -1,58 +1,38 @@
 import pandas as pd
 import pytest
 
-from ragsmith.read.examples import ReadingExample, answer_place, reading_examples, right_tokens
+from ragsmith.read.examples import ReadingExample, answer_place, retrieved_passages, right_tokens
 from ragsmith.read.extractive import EncodedPair
 from ragsmith.read.reading import ReadingPassage
 
 QUERIES = pd.DataFrame({"query_id": ["b", "a", "none"], "text": ["root?", "delete?", "what?"]})
-QRELS = pd.DataFrame([("a", "p1", 2), ("a", "p3", 0), ("b", "p2", 1)], columns=["query_id", "passage_id", "grade"])
-ANSWERS = pd.DataFrame({"query_id": ["a", "b", "none"], "answers": [["shutil.rmtree"], ["math.sqrt", "sqrt"], ["x"]]})
 RUN = pd.DataFrame(
-    [("a", "p3", 2, 0.5), ("a", "p1", 1, 0.75), ("b", "p3", 1, 0.25), ("b", "p1", 2, 0.125), ("a", "p2", 3, 0.0)],
-    columns=["query_id", "passage_id", "rank", "cosine"],
+    [
+        ("a", "p3", 2, 0.5, 7.5),
+        ("a", "p1", 1, 0.75, 9.0),
+        ("b", "p3", 1, 0.25, 2.0),
+        ("b", "p1", 2, 0.125, 1.0),
+        ("a", "p2", 3, 0.0, 0.5),
+    ],
+    columns=["query_id", "passage_id", "rank", "cosine", "score"],
 )
 
 
-@pytest.fixture
-def examples(passages):
-    return reading_examples(QUERIES, RUN, passages, QRELS, ANSWERS, 2)
-
-
-def test_examples_are_in_the_order_of_the_queries_with_the_first_passages_by_rank(examples):
-    assert [e.question for e in examples] == ["root?", "delete?", "what?"]
-    assert [[(p.passage_id, p.score) for p in e.passages] for e in examples] == [
+def test_first_passages_by_rank_come_in_the_order_of_the_queries(passages):
+    found = retrieved_passages(QUERIES, RUN, passages, 2)
+    assert [[(p.passage_id, p.score) for p in some] for some in found] == [
         [("p3", 0.25), ("p1", 0.125)],
         [("p1", 0.75), ("p3", 0.5)],
         [],
     ]
+    scored = retrieved_passages(QUERIES, RUN, passages, 1, "score")
+    assert [[(p.passage_id, p.score) for p in some] for some in scored] == [[("p3", 2.0)], [("p1", 9.0)], []]
 
 
-def test_example_has_its_answers_and_only_passages_of_a_grade_above_zero_are_right(examples):
-    assert examples[0].answers == ("math.sqrt", "sqrt")
-    assert [e.right for e in examples] == [{"p2"}, {"p1"}, set()]
-
-
-def test_passage_reads_as_the_retriever_saw_it(examples):
-    assert examples[0].passages[0].text == "json\nMiddle of a section."
-    assert examples[1].passages[0].text.startswith("shutil.rmtree(path)\n\nDelete")
-
-
-def test_question_without_accepted_answer_is_named(passages):
-    with pytest.raises(ValueError, match="1 questions have no accepted answer, such as a"):
-        reading_examples(QUERIES, RUN, passages, QRELS, ANSWERS[1:], 2)
-
-
-def test_marks_move_with_the_title_above_the_text(passages):
-    queries = pd.DataFrame({"query_id": ["q1"], "text": ["?"]})
-    run = pd.DataFrame({"query_id": ["q1"], "passage_id": ["p3"], "rank": [1], "score": [7.5], "cosine": [0.5]})
-    qrels = pd.DataFrame({"query_id": ["q1"], "passage_id": ["p3"], "grade": [1]})
-    answers = pd.DataFrame({"query_id": ["q1"], "answers": [["section"]], "marks": [[("p3", 12, 19)]]})
-    (one,) = reading_examples(queries, run, passages, qrels, answers, 3, "score")
-    ((passage_id, start, end),) = one.marks
-    assert one.passages[0].text[start:end] == "section" and passage_id == "p3" and one.passages[0].score == 7.5
-    (without,) = reading_examples(queries, run, passages, qrels, answers[["query_id", "answers"]], 3)
-    assert without.marks == () and without.passages[0].score == 0.5
+def test_passage_reads_as_the_retriever_saw_it(passages):
+    found = retrieved_passages(QUERIES, RUN, passages, 2)
+    assert found[0][0].text == "json\nMiddle of a section."
+    assert found[1][0].text.startswith("shutil.rmtree(path)\n\nDelete")
 
 
 # --- right tokens ---

@@ -95,7 +95,7 @@ def gradients(task: JointTask) -> tuple[float, dict[str, float], torch.Tensor, t
     task.module.train()
     loss, figures = task.loss(0, 0)
     loss.backward()
-    return loss.item(), figures, *(flat(task.module[part]) for part in ("retriever", "reader"))
+    return loss.item(), figures, flat(task.encoder.model), flat(task.reader.model)
 
 
 def flat(module) -> torch.Tensor:
@@ -139,8 +139,8 @@ class Reference:
         queries = [self.vector(question.text, "query") for question in questions]
         found = []
         for question, query in zip(questions, queries, strict=True):
-            ranked = sorted(self.ids, key=lambda passage_id: -(query @ passages[passage_id]).item())[:3]
-            ranked = [passage_id for passage_id in ranked if (question.query_id, passage_id) not in self.unclear]
+            ranked = sorted(self.ids, key=lambda passage_id: -(query @ passages[passage_id]).item())[:6]
+            ranked = [passage_id for passage_id in ranked if (question.query_id, passage_id) not in self.unclear][:3]
             if question.right and not question.right & set(ranked):
                 ranked[2:] = []
                 ranked.append(min(question.right))
@@ -318,7 +318,7 @@ def test_parts_of_the_loss_are_in_the_figures_and_add_up(make_task):
     loss, figures, *_ = gradients(make_task(settings=replace(SETTINGS, objective="pdist", contrastive_weight=0.3)))
     parts = ("reader_loss", "retriever_loss", "contrastive_loss")
     assert loss == pytest.approx(sum(figures[name] for name in parts), rel=1e-6) and all(figures[n] for n in parts)
-    others = {"readable", "prior_entropy", "index_version", "index_age", "index_overlap"}
+    others = {"readable", "prior_entropy", "index_version", "index_age"}
     assert set(figures) == {*parts, *others} and 0 < figures["prior_entropy"] <= 1
 
 
@@ -339,7 +339,8 @@ def test_parts_of_the_loss_are_in_the_figures_and_add_up(make_task):
 @pytest.mark.parametrize("kind", ["extractive", "rag_sequence"])
 def test_only_what_is_trained_moves(make_task, kind, settings, moves):
     task = make_task(kind, replace(SETTINGS, batch_size=2, **settings), max_tokens=64)
-    before = {part: copy.deepcopy(task.module[part].state_dict()) for part in ("retriever", "reader")}
+    parts = {"retriever": task.encoder.model, "reader": task.reader.model}
+    before = {part: copy.deepcopy(model.state_dict()) for part, model in parts.items()}
     loop = LoopSettings(1, 1e-3, warmup=0.0)
     optimizer = make_optimizer(task.module, loop, task.rate_factors)
     for number in range(2):
@@ -347,7 +348,7 @@ def test_only_what_is_trained_moves(make_task, kind, settings, moves):
     moved = {
         part
         for part, values in before.items()
-        if any(not torch.equal(value, values[name]) for name, value in task.module[part].state_dict().items())
+        if any(not torch.equal(value, values[name]) for name, value in parts[part].state_dict().items())
     }
     assert moved == moves
     if "retriever_after" in settings:
@@ -515,6 +516,18 @@ def test_question_that_bm25_finds_nothing_for_is_read_with_some_passage(make_tas
     assert math.isfinite(loss)
 
 
+@pytest.mark.parametrize("right_passage", [True, False])
+def test_where_all_that_is_found_may_be_right_the_right_one_is_read_or_else_the_first(make_task, right_passage):
+    """`The` stands in the first and the second row."""
+    asked = JointQuestion("x", "rmtree square", ("a", "the", "is"), frozenset({"p5"}))
+    settings = replace(SETTINGS, passages=2, search="bm25", batch_size=1, right_passage=right_passage)
+    task = make_task(settings=settings, train=[asked])
+    read = shown(task)
+    task.loss(0, 0)
+    assert read == [["p5"] if right_passage else read[0]] and len(read[0]) == (1 if right_passage else 2)
+    assert right_passage or "p5" not in read[0]
+
+
 @pytest.mark.parametrize("kind", ["extractive", "rag_token"])
 def test_right_passage_that_was_not_found_is_read_in_training_and_not_on_dev(make_task, kind):
     missed = JointQuestion("x", "What does rmtree delete?", ("nothing that stands anywhere",), frozenset({"p6"}))
@@ -575,11 +588,30 @@ def test_stretch_that_a_question_was_taken_from_is_left_out_as_often_as_asked_an
     assert counts[2] == counts[3] != counts[4]
 
 
-def test_frozen_retriever_needs_no_place_in_checkpoints(make_task):
-    task = make_task(settings=replace(SETTINGS, encoders="none", objective="none"))
-    assert {name.partition(".")[0] for name in task.module.state_dict()} == {"reader"}
+@pytest.mark.parametrize("frozen", ["retriever", "reader"])
+def test_what_is_frozen_needs_no_place_in_checkpoints_and_has_no_dropout(make_task, frozen):
+    changes = {"encoders": "none", "objective": "none"} if frozen == "retriever" else {"train_reader": False}
+    task = make_task(settings=replace(SETTINGS, dropout=None, **changes))
+    assert {name.partition(".")[0] for name in task.module.state_dict()} == {"retriever", "reader"} - {frozen}
     task.module.train()
-    assert not task.encoder.model.training and not any(p.requires_grad for p in task.encoder.model.parameters())
+    model = task.encoder.model if frozen == "retriever" else task.reader.model
+    assert not model.training and not any(p.requires_grad for p in model.parameters())
+
+
+def test_frozen_retriever_is_asked_once_and_one_that_moves_each_time(make_task):
+    for encoders, expected in (("none", 2), ("both", 4)):
+        settings = replace(SETTINGS, encoders=encoders, objective="none", contrastive_weight=1.0)
+        task, searched = make_task(settings=settings), []
+        plain = task.index.search
+        task.index.search = lambda ids, *rest, searched=searched, plain=plain: (
+            searched.append(ids),
+            plain(ids, *rest),
+        )[1]
+        for epoch in range(2):
+            task.loss(epoch, 0)
+        task.dev_score()
+        task.dev_score()
+        assert len(searched) == expected and len(searched[0]) == 4
 
 
 def test_guessed_right_passage_does_not_make_the_same_answer_wrong_in_others(make_task):
@@ -640,7 +672,7 @@ def test_log_tells_version_age_and_overlap_of_the_index(make_task, tmp_path):
     log = pd.read_json(fitted.log, lines=True)
     steps, dev = log[log["kind"] == "train"], log[log["kind"] == "dev"]
     assert steps["index_version"].tolist() == [0, 0, 1, 1] and steps["index_age"].tolist() == [0, 1, 0, 1]
-    assert steps["index_overlap"].tolist() == [1.0] * 4
+    assert "index_overlap" not in steps  # nothing was probed
     assert dev["index_version"].tolist() == [0, 2] and dev["refreshes"].tolist() == [0, 2]
     assert dev["refresh_share"].tolist()[1] == pytest.approx(task.index.cost() / task.index.trained)
     assert np.array_equal(task.index.vectors, task.encoder.encode(task.index.texts, "passage"))

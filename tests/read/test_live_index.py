@@ -135,7 +135,7 @@ def test_refresh_by_staleness_comes_when_the_top_ten_are_others_and_not_before(
     move(live, by)
     for step in (1, 2, 3, 4):
         live.before_step(step, QUESTIONS)
-    assert live.spent == 0 and live.overlap == 1.0  # no probe was due yet
+    assert live.spent == 0 and live.overlap is None  # no probe was due yet
     expected = reference_overlap(live, vectors)
     live.before_step(5, QUESTIONS)
     assert live.overlap == pytest.approx(expected) and (expected < 0.9) == bool(refreshed)

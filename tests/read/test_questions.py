@@ -29,3 +29,10 @@ def test_marks_and_the_stretch_that_a_question_was_made_from_come_along():
     first, second = joint_questions(made, QRELS, marked)
     assert (first.source, first.marks) == (("p1", 3, 9), (("p1", 4, 5),))
     assert (second.source, second.marks) == (("", 0, 0), ())
+
+
+def test_columns_that_say_nothing_are_no_marks_and_no_stretch():
+    gaps = QUERIES.assign(passage_id=["p1", None], cut_start=[3, None], cut_end=[9, None])
+    assert [question.source for question in joint_questions(gaps, QRELS, ANSWERS)] == [("p1", 3, 9), ("", 0, 0)]
+    without = QUERIES.assign(passage_id=["p1", "p2"])
+    assert [question.source for question in joint_questions(without, QRELS, ANSWERS)] == [("", 0, 0)] * 2

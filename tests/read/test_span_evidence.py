@@ -86,3 +86,27 @@ def test_fewer_passages_than_others_have_take_no_share(reader):
     together, readable = evidence(reader, example(SQRT, RMTREE), example(RMTREE, question="which tree?"))
     alone, _ = evidence(reader, example(RMTREE, question="which tree?"))
     assert together.nll[1].item() == pytest.approx(alone.nll.item(), abs=1e-5) and readable.tolist() == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("text", "answers", "right"),
+    [
+        ("A Parisian in Rome. Paris.", ["Paris"], ["Paris"]),
+        ("A Parisian in Rome.", ["Paris"], []),
+        ("I know no answer.", ["no"], []),  # a judgement stands everywhere
+    ],
+)
+def test_where_nobody_judged_passages_are_right_that_hold_an_answer_as_words_of_its_own(reader, text, answers, right):
+    guessed = example(SQRT, ReadingPassage("p9", text, 0.0), answers=answers, right=())
+    found, readable = evidence(reader, guessed)
+    assert readable.tolist() == [bool(right)]
+    if right:
+        every = [score for one in guessed.passages for some in spans(reader, one).values() for score in some]
+        share = spans(reader, guessed.passages[1])["Paris"][-1] / sum(every)
+        assert found.nll.item() == pytest.approx(-math.log(share), abs=1e-5)
+
+
+def test_answer_longer_than_any_span_may_be_is_not_right(reader):
+    passage = ReadingPassage("p1", "one two three four five six seven eight", 0.0)
+    assert evidence(reader, example(passage, answers=[passage.text]))[1].tolist() == [False]
+    assert evidence(reader, example(passage, answers=[passage.text, "two three"]))[1].tolist() == [True]

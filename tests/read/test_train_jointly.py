@@ -22,7 +22,7 @@ from ragsmith.read.new_reader import new_reader
 from ragsmith.read.readers import load_reader
 from ragsmith.read.reading import ReadingPassage
 from ragsmith.read.seq2seq import Seq2SeqReader
-from ragsmith.read.train_jointly import JointPlan, check_questions, choose_retriever, train_jointly
+from ragsmith.read.train_jointly import JointPlan, check_questions, choose_retriever, train_jointly, without_span
 from ragsmith.retrieve.build import build_index
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.hnsw import HnswSettings
@@ -206,10 +206,10 @@ def test_best_weights_of_dev_are_those_that_are_left(train, machine, town_base, 
 
 
 def test_reader_alone_learns_what_is_asked_and_its_folder_answers_alike(train, town_base, town_questions, machine):
-    plan = replace(PLAN, loop=replace(LOOP, epochs=12), prior_weights=(7.0,))
+    plan = replace(PLAN, loop=replace(LOOP, epochs=12), prior_weights=(7.0, 3.0))
     run = train(plan=plan, encoders="none", objective="none", search="bm25")
     assert run.report["scores"][0] < 0.3 and max(run.report["scores"].values()) >= 0.7
-    assert [row["prior_weight"] for row in run.report["prior"]] == [0.0, 7.0]
+    assert [row["prior_weight"] for row in run.report["prior"]] == [7.0, 3.0]
     reader = load_reader(run.reader, machine)
     found = answers(run, town_base, town_questions, machine, reader, mode="bm25")
     em = np.mean([answer == q.answers[0] for answer, q in zip(found, town_questions, strict=True)])
@@ -348,7 +348,7 @@ def test_index_of_another_model_is_refused_before_anything_is_trained(train, tow
 
 def test_one_of_several_processes_is_refused_before_anything_is_written(train, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")  # as torchrun tells the processes that it starts
-    with pytest.raises(ValueError, match=r"retriever together is work for one process.* one of 2.*torchrun"):
+    with pytest.raises(ValueError, match=r"Training a reader is work for one process.* one of 2.*torchrun"):
         train("several")
     assert not (tmp_path / "several").exists()
     monkeypatch.setenv("WORLD_SIZE", "1")
@@ -385,6 +385,30 @@ def test_answers_that_are_no_spans_are_counted_and_reported_and_teach_the_retrie
     assert "1 of 12 training questions teach the reader nothing" in caplog.text and "(q1)" in caplog.text
     log = pd.read_json(run.log, lines=True)
     assert log.loc[log["kind"] == "train", "readable"].tolist() == pytest.approx([readable])
+
+
+def test_question_that_nobody_judged_is_left_out_where_nothing_that_is_found_holds_its_answer(
+    town_base, town_questions, tiny_model, machine, tmp_path
+):
+    guessed = [replace(one, right=frozenset(), judged=False) for one in town_questions]
+    guessed[0] = replace(guessed[0], answers=("transparent",))
+    plan = replace(PLAN, joint=replace(JOINT, encoders="none", objective="none", search="bm25"))
+
+    def train(name, asked):
+        reader = ExtractiveReader.load(tiny_model, ReaderSettings(48, 6), machine)
+        return train_jointly(reader, town_base, asked, town_questions, plan, machine, tmp_path / name).report
+
+    report = train("some", guessed)
+    assert (report["without_answer"], report["without_span"], report["examples"], report["unjudged"]) == (1, 0, 11, 11)
+    with pytest.raises(ValueError, match="There is no training question with an answer that is a span"):
+        train("none", [replace(one, answers=("transparent",)) for one in guessed])
+
+
+def test_answer_that_was_marked_by_hand_is_a_span_however_it_is_spelled(live_index, town_questions):
+    spelled = replace(town_questions[0], answers=("RED",))
+    live = live_index()
+    assert without_span([spelled], live) == [spelled]
+    assert without_span([replace(spelled, marks=(("p1", 18, 21),))], live) == []
 
 
 def test_training_without_any_span_is_refused_with_the_way_out(

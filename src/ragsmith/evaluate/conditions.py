@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ragsmith.read.examples import reading_examples
+from ragsmith.read.examples import retrieved_passages
 from ragsmith.read.readers import Reader
 from ragsmith.read.reading import Span
 from ragsmith.retrieve.search import Searcher
@@ -107,10 +107,10 @@ def read_conditions(
         if condition == ORACLE and not ids:
             continue
         wanted = sorted({k, *ks}) if served else [k]
-        examples = reading_examples(of.queries, run, of.passages, of.qrels, of.answers, max(wanted))
+        found = retrieved_passages(of.queries, run, of.passages, max(wanted))
         readings = reader.read_all(
-            [example.question for example in examples],
-            [example.passages for example in examples],
+            of.queries["text"].tolist(),
+            found,
             wanted,
             f"reading, {condition.replace('_', ' ')}",
         )
@@ -118,12 +118,12 @@ def read_conditions(
         predictions.append(predicted(condition, ids, spans))
         if not served:
             continue
-        for query_id, example, reading in zip(ids, examples, readings, strict=True):
+        for query_id, shown, reading in zip(ids, found, readings, strict=True):
             sweep += [(count, query_id, *said(reading.of_first[count])) for count in ks]
             # Of the first k alone: shares of what was read, and not of what the sweep read beside.
             posterior = reading.posterior_of_first.get(k, reading.posterior)
             shares = (share(np.asarray(values[:k])) for values in (reading.prior, posterior))
-            rows = zip(example.passages, *shares, strict=False)
+            rows = zip(shown, *shares, strict=False)
             posteriors += [(query_id, rank, one.passage_id, *both) for rank, (one, *both) in enumerate(rows, 1)]
     return Answered(
         pd.concat(predictions, ignore_index=True),

@@ -1,4 +1,4 @@
-"""Questions with what was retrieved for them, as a reader trains on and is judged by."""
+"""Questions with what was retrieved for them, and where their answers stand."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ class ReadingExample:
 
     Attributes:
         question: its text.
-        passages: best first; in training at least one is right.
+        passages: best first.
         answers: accepted answers.
-        right: passages whose spans count as right in training, when they hold an answer.
+        right: passages whose spans count as right in training, when they hold an answer; none where nobody judged.
         marks: where answers were marked by hand: passage_id, and first character and the one after the last in the
             text that the reader sees. In a right passage without marks the accepted answers are looked for.
     """
@@ -31,57 +31,31 @@ class ReadingExample:
     marks: tuple[tuple[str, int, int], ...] = ()
 
 
-def reading_examples(
+def retrieved_passages(
     queries: pd.DataFrame,
     run: pd.DataFrame,
     passages: pd.DataFrame,
-    qrels: pd.DataFrame,
-    answers: pd.DataFrame,
     k: int,
     prior: Literal["cosine", "score"] = "cosine",
-) -> list[ReadingExample]:
-    """The first k passages of each question, with its accepted answers.
+) -> list[list[ReadingPassage]]:
+    """The first k passages of each question, as a reader reads them.
 
     Args:
-        queries: query_id, text.
+        queries: query_id.
         run: query_id, passage_id, rank, and the column of `prior`.
         passages: passage_id, title, text.
-        qrels: query_id, passage_id, grade.
-        answers: query_id, answers, and marks where there are any: a list of passage_id, start and end, of answers that
-            were marked by hand, by their characters in the passage's own text.
         k: passages per question.
         prior: what the reader takes for its prior: the cosine of question and passage, or the score of the search.
     Returns:
         In the order of `queries`; a question for which nothing was found has no passages.
-    Raises:
-        ValueError: a question has no accepted answer.
     """
     text_of = dict(zip(passages["passage_id"], passage_inputs(passages), strict=True))
-    accepted, right = accepted_answers(queries, answers), right_passages(qrels)
     found: dict[str, list[ReadingPassage]] = {}
     for row in run[run["rank"] <= k].sort_values(["query_id", "rank"]).itertuples(index=False):
         found.setdefault(row.query_id, []).append(
             ReadingPassage(row.passage_id, text_of[row.passage_id], float(getattr(row, prior)))
         )
-    # A title above the text moves it.
-    moved = {
-        passage_id: len(text_of[passage_id]) - len(text)
-        for passage_id, text in zip(passages["passage_id"], passages["text"], strict=True)
-    }
-    marked: dict[str, tuple[tuple[str, int, int], ...]] = {}
-    if "marks" in answers:
-        for query_id, marks in zip(answers["query_id"], answers["marks"], strict=True):
-            marked[query_id] = tuple((of, start + moved[of], end + moved[of]) for of, start, end in marks)
-    return [
-        ReadingExample(
-            question=query.text,
-            passages=tuple(found.get(query.query_id, [])),
-            answers=tuple(accepted[query.query_id]),
-            right=right.get(query.query_id, frozenset()),
-            marks=marked.get(query.query_id, ()),
-        )
-        for query in queries.itertuples(index=False)
-    ]
+    return [found.get(query_id, []) for query_id in queries["query_id"]]
 
 
 def accepted_answers(queries: pd.DataFrame, answers: pd.DataFrame) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""Training reader and retriever together, on what the retriever finds."""
+"""Training a reader on what a retriever finds, and the retriever with it."""
 
 import logging
 import math
@@ -96,10 +96,12 @@ class JointTask:
         self.metric = "em" if settings.train_reader or settings.objective != "none" else "recall"
         self.index = index
         self.encoder = index.encoder
-        # What is frozen for good needs no place in checkpoints.
-        parts = {"retriever": self.encoder.model} if trains_retriever else {}
-        self.module: torch.nn.Module = torch.nn.ModuleDict({**parts, "reader": reader.model})
-        self.encoder.model.requires_grad_(settings.encoders == "both").eval()
+        # What is frozen for good needs no place in checkpoints, and has no dropout.
+        parts = (("retriever", self.encoder.model, trains_retriever), ("reader", reader.model, settings.train_reader))
+        self.module: torch.nn.Module = torch.nn.ModuleDict({name: model for name, model, trained in parts if trained})
+        for _, model, _ in parts:
+            model.eval()
+        self.encoder.model.requires_grad_(settings.encoders == "both")
         if settings.encoders == "questions":
             self.encoder.towers["query"].module.requires_grad_(True)
         if not settings.train_reader:  # where there are adapters, the weights below them are frozen already
@@ -114,6 +116,7 @@ class JointTask:
         self.base_hash = base_hash
         self.batches_per_epoch = len(self.train) // settings.batch_size
         self.vectors = TrainingEncoder(self.encoder, settings.micro_tokens, int(settings.activation_gib * 2**30))
+        self._found: dict[tuple[str, int], list[tuple[int, float]]] = {}
         self.done = 0  # steps: the weights are those after so many
         self._counted = (-1, -1)  # epoch and number of the last batch that the index's budget knows
         drawn = np.random.default_rng([settings.seed, 1]).permutation(len(self.train))[: index.settings.probe_queries]
@@ -141,8 +144,6 @@ class JointTask:
         settings = self.settings
         step = epoch * (self.batches_per_epoch // settings.accumulation) + number // settings.accumulation
         self.done = step + 1
-        if not settings.train_reader:  # what is frozen has no dropout either
-            self.reader.model.eval()
         if self.index_ages:
             self.index.before_step(step, self.probe)
         order = np.random.default_rng([settings.seed, 0, epoch]).permutation(len(self.train))
@@ -202,7 +203,7 @@ class JointTask:
             "prior_entropy": float(entropy),
             "index_version": float(self.index.version),
             "index_age": float(step - self.index.at_step) if self.index_ages else 0.0,
-            "index_overlap": self.index.overlap,
+            **({} if self.index.overlap is None else {"index_overlap": self.index.overlap}),
         }
 
     @property
@@ -223,31 +224,32 @@ class JointTask:
             questions: any.
             k: most of each; 0 for as many as are read.
         """
-        run = self.index.search(
-            [question.query_id for question in questions],
-            [question.text for question in questions],
-            k or self.settings.passages,
-            self.settings.search,
-        )
+        k = k or self.settings.passages
+        if self.settings.encoders != "none":
+            self._found.clear()  # another retriever, and perhaps another index
+        asked = [question for question in questions if (question.query_id, k) not in self._found]
+        ids, texts = [question.query_id for question in asked], [question.text for question in asked]
         found: dict[str, list[tuple[int, float]]] = {}
-        for row in run.itertuples(index=False):
-            found.setdefault(row.query_id, []).append((self.index.row_of[row.passage_id], float(row.cosine)))
-        # BM25 alone may find nothing: the first passage is as good as any other then.
-        return [found.get(question.query_id, [(0, 0.0)]) for question in questions]
+        if asked:
+            run = self.index.search(ids, texts, k, self.settings.search)
+            for row in run.itertuples(index=False):
+                found.setdefault(row.query_id, []).append((self.index.row_of[row.passage_id], float(row.cosine)))
+        for question in asked:
+            # BM25 alone may find nothing: the first passage is as good as any other then.
+            self._found[question.query_id, k] = found.get(question.query_id, [(0, 0.0)])
+        return [self._found[question.query_id, k] for question in questions]
 
     def _shown(self, chosen: Sequence[JointQuestion]) -> list[list[int]]:
         """What is read for training questions: rows of the index."""
         most = self.settings.passages
         spans = isinstance(self.reader, ExtractiveReader)
         found = [[row for row, _ in some] for some in self.retrieve(chosen, SPARE * most if spans else most)]
+        shown = found
         if spans:
-            found = [
-                surely_judged(question, rows, self.index) or rows[:1]
-                for question, rows in zip(chosen, found, strict=True)
-            ]
-        if not self.settings.right_passage:
-            return [rows[:most] for rows in found]
-        return [with_right_passage(*both, self.index, most) for both in zip(chosen, found, strict=True)]
+            shown = [surely_judged(*both, self.index) for both in zip(chosen, found, strict=True)]
+        if self.settings.right_passage:
+            shown = [with_right_passage(*both, self.index, most) for both in zip(chosen, shown, strict=True)]
+        return [(kept or rows)[:most] for kept, rows in zip(shown, found, strict=True)]
 
     def _token_ids(self, chosen: Sequence[JointQuestion], rows: list[int]) -> tuple[list[list[int]], list[list[int]]]:
         """Token ids of the questions and of the passages, as the retriever reads them in training, if it does."""

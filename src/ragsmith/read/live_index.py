@@ -104,7 +104,7 @@ class LiveIndex:
         self.spent = 0.0  # multiplications of refreshes and probes within the budget
         self.trained = 0.0  # of training
         self.seconds = 0.0
-        self.overlap = 1.0  # of the last probe
+        self.overlap: float | None = None  # of the last probe
         self.needed: tuple[int, ...] = (0,)  # versions that a checkpoint may name
         self.coming: BackgroundRefresh | None = None
         self.needed_coming: tuple[int | None, ...] = (None,)  # steps of refreshes that a checkpoint may wait for

@@ -1,4 +1,4 @@
-"""Questions as joint training takes them, out of the tables between the pipelines."""
+"""Questions as a reader is trained on them, out of the tables between the pipelines."""
 
 import pandas as pd
 
@@ -24,9 +24,9 @@ def joint_questions(queries: pd.DataFrame, qrels: pd.DataFrame, answers: pd.Data
     accepted, right = accepted_answers(queries, answers), right_passages(qrels)
     marks = dict(zip(answers["query_id"], answers["marks"], strict=True)) if "marks" in answers else {}
     sources: list[tuple[str, int, int]] = [("", 0, 0)] * len(queries)
-    if "passage_id" in queries:
-        columns = queries["passage_id"].tolist(), queries["cut_start"].tolist(), queries["cut_end"].tolist()
-        sources = list(zip(*columns, strict=True))
+    if {"passage_id", "cut_start", "cut_end"} <= set(queries):
+        cuts = (queries[name].fillna(0).astype(int).tolist() for name in ("cut_start", "cut_end"))
+        sources = list(zip(queries["passage_id"].fillna("").tolist(), *cuts, strict=True))
     asked = zip(queries["query_id"], queries["text"], queries["origin"], sources, strict=True)
     return [
         JointQuestion(
@@ -35,7 +35,7 @@ def joint_questions(queries: pd.DataFrame, qrels: pd.DataFrame, answers: pd.Data
             tuple(accepted[query_id]),
             right.get(query_id, frozenset()),
             origin not in {ANSWERS, DISTANT},
-            tuple(map(tuple, marks.get(query_id, ()))),
+            tuple((str(of), int(start), int(end)) for of, start, end in marks.get(query_id, ())),
             source,
         )
         for query_id, text, origin, source in asked

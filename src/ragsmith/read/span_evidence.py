@@ -1,4 +1,4 @@
-"""How well marked spans follow from each passage: the extractive reader in joint training."""
+"""How well marked spans follow from each passage: the loss of an extractive reader."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ragsmith.read.evidence import Evidence
 from ragsmith.read.examples import ReadingExample, right_tokens
 from ragsmith.read.extractive import ExtractiveReader
+from ragsmith.retrieve.has_answer import found_by, has_answer
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +27,8 @@ def span_evidence(
 
     Args:
         reader: with gradient.
-        examples: each with one passage or more; spans of its `right` passages are right, of all passages when none is.
+        examples: each with one passage or more; spans of its `right` passages are right, or when none of these is
+            there, of those that hold an answer.
         prior: from `log_prior`, shape (questions, passages).
     Returns:
         The evidence, and bool of shape (questions,): whether a right span stands in what was read. The others have
@@ -37,21 +39,21 @@ def span_evidence(
     shown = [(example.question, passage.text) for example in examples for passage in example.passages]
     pairs = reader.encode_all([question for question, _ in shown], [text for _, text in shown])
     start, end = reader.logits(pairs)
-    tokens = start.shape[1]
-    band = torch.ones(tokens, tokens, dtype=torch.bool, device=start.device).triu()
-    band = band & ~torch.ones_like(band).triu(reader.settings.max_answer_tokens)
-    scores = (start[:, :, None] + end[:, None, :]).masked_fill(~band, NONE).clamp_min(NONE)  # (pairs, first, last)
+    longest = reader.settings.max_answer_tokens
+    # An end does not stand before its start, nor too far behind it: a band, and not all pairs of tokens.
+    ends = torch.nn.functional.pad(end, (0, longest - 1), value=NONE).unfold(1, longest, 1)
+    scores = (start[:, :, None] + ends).clamp_min(NONE)  # (pairs, first, tokens from the first to the last)
     every = scores.flatten(1).logsumexp(dim=1)
     marked = torch.zeros_like(scores, dtype=torch.bool)
     first = 0
     for example in examples:
         count = len(example.passages)
-        known = example if example.right & {passage.passage_id for passage in example.passages} else anywhere(example)
-        starts, ends = right_tokens(known, pairs[first : first + count])
-        for (row, begin), (_, finish) in zip(starts, ends, strict=True):
-            marked[first + row, begin, finish] = True
+        known = example if example.right & {passage.passage_id for passage in example.passages} else held(example)
+        starts, ends_of = right_tokens(known, pairs[first : first + count])
+        for (row, begin), (_, finish) in zip(starts, ends_of, strict=True):
+            if finish - begin < longest:  # an answer that is longer than any span may be is no span
+                marked[first + row, begin, finish - begin] = True
         first += count
-    marked &= band  # an answer that is longer than any span may be is no span
     right = scores.masked_fill(~marked, NONE).flatten(1).logsumexp(dim=1)
     rows = [(row, place) for row, example in enumerate(examples) for place in range(len(example.passages))]
     places = torch.tensor(rows, device=start.device).T
@@ -68,6 +70,8 @@ def span_evidence(
     return Evidence(nll.masked_fill(~readable, 0.0), likelihood), readable
 
 
-def anywhere(example: ReadingExample) -> ReadingExample:
-    """The example with every passage counted as right: where an answer stands, it is taken for one."""
-    return replace(example, right=frozenset(passage.passage_id for passage in example.passages))
+def held(example: ReadingExample) -> ReadingExample:
+    """The example with the passages counted as right that hold an answer (distant supervision, Chen et al. 2017)."""
+    accepted = found_by(example.answers)
+    right = (passage.passage_id for passage in example.passages if has_answer(passage.text, accepted))
+    return replace(example, right=frozenset(right))

@@ -1,4 +1,4 @@
-"""Training a reader and a retriever together: models, loop, fresh index, saved folders."""
+"""Training a reader, alone or with its retriever: models, loop, fresh index, saved folders."""
 
 import hashlib
 import logging
@@ -25,6 +25,7 @@ from ragsmith.read.new_reader import merged
 from ragsmith.read.readers import Reader
 from ragsmith.read.workers import check_worker
 from ragsmith.retrieve.encoder import Encoder, load_sentence_transformer
+from ragsmith.retrieve.has_answer import found_by, has_answer
 from ragsmith.retrieve.identity import add_weights
 from ragsmith.retrieve.index import DenseIndex, index_model
 from ragsmith.retrieve.models import model_hash
@@ -44,7 +45,8 @@ class JointPlan:
 
     Attributes:
         joint, refresh, loop: see their classes.
-        prior_weights: of an extractive reader: tried on dev after training, beside the one it was trained with.
+        prior_weights: of an extractive reader: tried on dev after training, beside the one it was trained with, if
+            any; the first of equals is taken.
     """
 
     joint: JointSettings
@@ -95,7 +97,7 @@ def train_jointly(
             an extractive reader and no answer that is a span; or this is one of several processes.
         ModuleNotFoundError, ConnectionError: refreshes are for Ray, which is not installed, or not to be found.
     """
-    refuse_several("Training reader and retriever together")
+    refuse_several("Training a reader")
     if plan.joint.encoders == "both":
         check_worker(plan.refresh.background)
     check_questions(train, dev, base.passages)
@@ -107,7 +109,7 @@ def train_jointly(
     reader.settings = replace(reader.settings, prior_weight=trained_prior(reader, plan.joint))
     live = LiveIndex(encoder, DenseIndex.load(base.index), base.passages, plan.refresh, work / "fit" / "index")
     known = hash_json([model_hash(str(base.retriever)), made_by, state_hash(reader), live.passage_ids, live.texts])
-    train, spanless = instructive(reader, train, live, plan.joint)
+    train, spanless, unanswered = instructive(reader, train, live, plan.joint)
     task = JointTask(reader, live, train, dev, plan.joint, known)
     untouched = weights(task.module)
     try:
@@ -132,11 +134,7 @@ def train_jointly(
                 live.searcher.index.save(index, passage_model(retriever))
             else:
                 mark_passage_model(retriever, made_by)
-    prior: list[dict[str, float]] = []
-    if isinstance(reader, ExtractiveReader):
-        tried = sorted({*plan.prior_weights, reader.settings.prior_weight})
-        weight, prior = tune_prior(reader, task.examples(dev, task.retrieve(dev)), tried)
-        reader.settings = replace(reader.settings, prior_weight=weight)
+    prior = choose_prior(reader, task, plan) if isinstance(reader, ExtractiveReader) else []
     if isinstance(reader, GenerativeReader):
         reader.model = merged(reader.model)
         reader.targets([""])  # as above: the last call is the same, whether it was killed before or not
@@ -147,6 +145,7 @@ def train_jointly(
         "steps": fitted.state.step,
         "examples": len(train),
         "without_span": spanless,
+        "without_answer": unanswered,
         "unjudged": sum(not question.judged for question in train),
         "dev_questions": len(dev),
         "encoders": plan.joint.encoders,
@@ -215,6 +214,17 @@ def choose_retriever(task: JointTask, untouched: "dict[str, torch.Tensor]") -> l
     return [row | {"shipped": (row["name"] == "trained") == ships} for row in rows]
 
 
+def choose_prior(reader: ExtractiveReader, task: JointTask, plan: JointPlan) -> list[dict[str, float]]:
+    """Give the reader the weight of the prior that answers most dev questions; the table of `tune_prior`."""
+    tried = list(plan.prior_weights)
+    if plan.joint.weighs_spans or not tried:
+        tried.append(reader.settings.prior_weight)
+    examples = task.examples(task.dev, task.retrieve(task.dev))
+    weight, table = tune_prior(reader, examples, list(dict.fromkeys(tried)))
+    reader.settings = replace(reader.settings, prior_weight=weight)
+    return table
+
+
 def maker_of_index(base: KnowledgeBase) -> str:
     """The model that made the index, as `passage_model` names it.
 
@@ -238,7 +248,7 @@ def check_questions(train: Sequence[JointQuestion], dev: Sequence[JointQuestion]
     """
     faults = []
     if not dev:
-        faults.append("there is no dev question with an answer, by which the best weights would be chosen")
+        faults.append("there is no dev question with an answer, by which the best weights would be chosen: add some")
     if not train:
         faults.append("there is no training question with an answer")
     for name, questions in (("training", train), ("dev", dev)):
@@ -253,7 +263,7 @@ def check_questions(train: Sequence[JointQuestion], dev: Sequence[JointQuestion]
             faults.append(f"{name} questions stand twice: their query_id is not unique")
     faults += [f"in the knowledge base: {fault}" for fault in passage_faults(passages)]
     if faults:
-        raise ValueError(f"Reader and retriever cannot be trained together: {'; '.join(faults)}.")
+        raise ValueError(f"Reader and retriever cannot be trained: {'; '.join(faults)}.")
 
 
 def instructive(
@@ -261,17 +271,21 @@ def instructive(
     train: Sequence[JointQuestion],
     index: LiveIndex,
     settings: JointSettings,
-) -> tuple[list[JointQuestion], int]:
+) -> tuple[list[JointQuestion], int, int]:
     """Leave out questions that would teach nothing.
 
     Returns:
-        The others, and how many have no answer that a reader which marks spans could mark.
+        The others; how many have no answer that a reader which marks spans could mark; and where the retriever stays
+        as it is, of how many that nobody judged no answer stands in what is found.
     Raises:
-        ValueError: no question has one.
+        ValueError: none is left for a reader that marks spans.
     """
     marks = isinstance(reader, ExtractiveReader) and (settings.train_reader or settings.objective != "none")
-    lost = without_span(train, index) if marks else []
-    if lost and len(lost) == len(train) and settings.train_reader:
+    if not marks:
+        return list(train), 0, 0
+    lost = without_span(train, index)
+    empty = without_answer(train, index, settings) if settings.encoders == "none" else []
+    if len(lost) + len(empty) == len(train) and settings.train_reader:
         raise ValueError(
             "There is no training question with an answer that is a span of its right passages, and an extractive "
             "reader learns from no other. Choose a reader that writes its answer, such as rag_token."
@@ -284,8 +298,28 @@ def instructive(
         )  # fmt: skip
     # Beside a contrastive loss they teach the retriever all the same.
     kept = settings.encoders != "none" and settings.contrastive_weight > 0
-    left_out = set() if kept else {question.query_id for question in lost}
-    return [question for question in train if question.query_id not in left_out], len(lost)
+    left_out = set() if kept else {question.query_id for question in (*lost, *empty)}
+    return [question for question in train if question.query_id not in left_out], len(lost), len(empty)
+
+
+def without_answer(
+    questions: Sequence[JointQuestion], index: LiveIndex, settings: JointSettings
+) -> list[JointQuestion]:
+    """Questions that nobody judged, of which no passage that is found, or guessed to be right, holds an answer."""
+    asked = [question for question in questions if not (question.right and question.judged)]
+    if not asked:
+        return []
+    ids, texts = [question.query_id for question in asked], [question.text for question in asked]
+    run = index.search(ids, texts, settings.passages, settings.search)
+    found = run.groupby("query_id")["passage_id"].agg(set)
+    return [
+        question
+        for question in asked
+        if not any(
+            has_answer(index.texts[index.row_of[passage_id]], found_by(question.answers))
+            for passage_id in {*question.right, *found.get(question.query_id, ())}
+        )
+    ]
 
 
 def without_span(questions: Sequence[JointQuestion], index: LiveIndex) -> list[JointQuestion]:
@@ -295,6 +329,7 @@ def without_span(questions: Sequence[JointQuestion], index: LiveIndex) -> list[J
         for question in questions
         if question.right
         and question.judged
+        and not any(passage_id in question.right for passage_id, *_ in question.marks)
         and not any(
             answer and answer in index.texts[index.row_of[passage_id]]
             for answer in question.answers

@@ -186,7 +186,8 @@ class RagTrainingParams(Params):
         """The dropout that `auto` means; None is the models' own."""
         if self.dropout != "auto":
             return self.dropout
-        return None if self.reader == "extractive" and self.trained() == "none" else 0.0
+        alone = self.mode == "fine_tune" and self.reader == "extractive" and self.trained() == "none"
+        return None if alone else 0.0
 
     def wants_ray(self) -> bool:
         """Whether a Ray cluster has a part in the training."""
