@@ -77,7 +77,9 @@ READING = ReaderSettings(max_tokens=256, max_answer_tokens=24)
 # The right passage alone; the right one among wrong ones that hybrid search finds; retriever and reader together.
 ALONE = JointSettings(encoders="none", objective="none", passages=1, batch_size=16)
 AMONG = JointSettings(encoders="none", objective="none", passages=TRAINED_PASSAGES, search="hybrid", batch_size=8)
-TOGETHER = replace(AMONG, encoders="both", search="dense", contrastive_weight=0.5)
+TOGETHER = replace(AMONG, encoders="both", contrastive_weight=0.5)
+# A tenth, the default, allows no refresh within 864 steps on so many passages.
+REFRESH = RefreshSettings(budget=0.2)
 SPANS_LOOP, AMONG_LOOP = LoopSettings(1, 2e-4, evaluations=2), LoopSettings(1, 1e-4, evaluations=2)
 
 
@@ -351,7 +353,7 @@ def train(
         ExtractiveReader.load(begin, READING, bench.machine),
         KnowledgeBase(bench.model("base"), index, passages[inside]),
         *(joint_questions(one, data.qrels, data.answers) for one in (asked, steering)),
-        JointPlan(joint, RefreshSettings(), loop, [0.0]),
+        JointPlan(joint, REFRESH, loop, [0.0]),
         bench.machine,
         folder,
     )

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from ragsmith.learn.embedding import TrainingEncoder, set_dropout, shortened
 from ragsmith.learn.ranking import share_of_commonest
@@ -116,7 +117,8 @@ class JointTask:
         self.base_hash = base_hash
         self.batches_per_epoch = len(self.train) // settings.batch_size
         self.vectors = TrainingEncoder(self.encoder, settings.micro_tokens, int(settings.activation_gib * 2**30))
-        self._found: dict[tuple[str, int], list[tuple[int, float]]] = {}
+        # What a frozen retriever found: rows and cosines, by query and how many were asked for.
+        self._found: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
         self.done = 0  # steps: the weights are those after so many
         self._counted = (-1, -1)  # epoch and number of the last batch that the index's budget knows
         drawn = np.random.default_rng([settings.seed, 1]).permutation(len(self.train))[: index.settings.probe_queries]
@@ -229,15 +231,17 @@ class JointTask:
             self._found.clear()  # another retriever, and perhaps another index
         asked = [question for question in questions if (question.query_id, k) not in self._found]
         ids, texts = [question.query_id for question in asked], [question.text for question in asked]
-        found: dict[str, list[tuple[int, float]]] = {}
         if asked:
             run = self.index.search(ids, texts, k, self.settings.search)
-            for row in run.itertuples(index=False):
-                found.setdefault(row.query_id, []).append((self.index.row_of[row.passage_id], float(row.cosine)))
-        for question in asked:
+            run["row"] = run["passage_id"].map(self.index.row_of)
+            of = dict(list(run.groupby("query_id", sort=False)[["row", "cosine"]]))
             # BM25 alone may find nothing: the first passage is as good as any other then.
-            self._found[question.query_id, k] = found.get(question.query_id, [(0, 0.0)])
-        return [self._found[question.query_id, k] for question in questions]
+            nothing = pd.DataFrame({"row": [0], "cosine": [0.0]})
+            for query_id in ids:
+                best = of.get(query_id, nothing)
+                self._found[query_id, k] = best["row"].to_numpy("int32"), best["cosine"].to_numpy("float32")
+        found = (self._found[question.query_id, k] for question in questions)
+        return [list(zip(rows.tolist(), cosines.tolist(), strict=True)) for rows, cosines in found]
 
     def _shown(self, chosen: Sequence[JointQuestion]) -> list[list[int]]:
         """What is read for training questions: rows of the index."""
