@@ -12,6 +12,7 @@ import pytest
 
 from ragsmith.compute.device import Machine
 from ragsmith.learn.loop import LoopSettings
+from ragsmith.read.train_jointly import train_jointly
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 COLOURS = ["red", "green", "blue", "yellow", "black", "white", "brown", "grey"]
@@ -130,26 +131,37 @@ def small(squad_kb, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return squad_kb
 
 
-def test_training_never_sees_a_passage_of_test_or_dev(small, data: Path, tmp_path: Path) -> None:
+def test_training_never_sees_a_passage_of_test_nor_a_question_of_dev(
+    small, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Passages of dev's articles are there, for dev questions have to find them."""
     bench = small.Bench(small.knowledge_base(data), tmp_path / "work", Machine("cpu", "fp32"))
-    examples, dev = small.retrieved_examples(bench)
-    shown = {passage.passage_id for example in examples for passage in example.passages}
-    train = bench.data.of_split("train")
-    wiki = train[train["origin"] == "new_wiki_v1.0"]
-    assert shown <= bench.data.trainable and len(examples) == 2 * len(wiki) == 2 * 6 * 4
-    right = dict(zip(train["text"], train["passage_id"], strict=True))
-    for example in examples:
-        assert right[example.question] in {passage.passage_id for passage in example.passages}
-        assert 1 < len(example.passages) <= small.TRAINED_PASSAGES
-        ((passage_id, start, end),) = example.marks
-        text = next(passage.text for passage in example.passages if passage.passage_id == passage_id)
-        assert text[start:end] == example.answers[0]
-    first, second = (
-        {(example.question, passage.passage_id) for example in half for passage in example.passages}
-        for half in (examples[: len(wiki)], examples[len(wiki) :])
+    given = []
+
+    def watched(reader, base, train, dev, plan, machine, work):
+        given.append((set(base.passages["passage_id"]), train, dev, plan.joint))
+        return train_jointly(reader, base, train, dev, plan, machine, work)
+
+    monkeypatch.setattr(small, "train_jointly", watched)
+    bench.model("reader")
+    split_of = dict(zip(bench.data.questions["query_id"], bench.data.questions["split"], strict=True))
+    passages, questions = bench.data.passages, bench.data.questions
+    article_of = dict(zip(passages["passage_id"], passages["document_id"], strict=True))
+    of_test = {article_of[passage_id] for passage_id in questions.loc[questions["split"] == "test", "passage_id"]}
+    text_of = dict(zip(passages["passage_id"], passages["text"], strict=True))
+    assert [joint.passages for *_, joint in given] == [1, small.TRAINED_PASSAGES]  # spans, and then among wrong ones
+    for inside, train, dev, _ in given:
+        assert inside >= bench.data.trainable and not {article_of[one] for one in inside} & of_test
+        assert {split_of[question.query_id] for question in train} == {"train"}
+        assert {split_of[question.query_id] for question in dev} == {"dev"}
+        for question in train:
+            ((passage_id, start, end),) = question.marks
+            assert question.right == {passage_id} and text_of[passage_id][start:end] == question.answers[0]
+    wiki = {q.query_id for q in given[1][1]}
+    assert wiki == set(
+        questions.loc[(questions["split"] == "train") & (questions["origin"] == "new_wiki_v1.0"), "query_id"]
     )
-    assert first & second == {(question, right[question]) for question in wiki["text"]}  # other wrong ones each time
-    assert {example.question for example in dev} == set(bench.data.of_split("dev")["text"])
+    assert len(given[0][1]) > len(wiki) == 6 * 4
 
 
 def run(
