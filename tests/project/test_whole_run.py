@@ -133,7 +133,7 @@ def test_lost_artefact_is_made_again_and_is_the_same(finished_copy):
 def test_one_pipeline_runs_by_itself_with_either_option(finished_copy, option):
     (finished_copy.data / "08_reporting/reader_training.plotly.json").unlink()
     log = finished_copy.run(option, "rag_training")
-    assert steps(log) == (1, 3) and names_of_run_steps(log) == ["plot_reader_training"]
+    assert steps(log) == (1, 2) and names_of_run_steps(log) == ["plot_reader_training"]
 
 
 def test_every_registered_pipeline_runs_by_name(finished_copy):
