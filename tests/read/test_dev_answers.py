@@ -4,17 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from reading_examples import RMTREE, SQRT, example
 
 from ragsmith.read.dev_answers import exact_share, same_answer, tune_prior
-from ragsmith.read.examples import ReadingExample
 from ragsmith.read.reading import ReadingPassage, Span
-
-RMTREE = ReadingPassage("p1", "shutil.rmtree(path)\n\nDelete a tree.", 0.9)
-SQRT = ReadingPassage("p2", "math.sqrt(x)\n\nThe square root.", 0.2)
-
-
-def example(*passages, answers=("shutil.rmtree",), right=("p1",), question="delete a tree"):
-    return ReadingExample(question, tuple(passages), tuple(answers), frozenset(right))
 
 
 def test_case_and_outer_white_space_make_no_other_answer():

@@ -1,5 +1,6 @@
 import pandas as pd
 import pytest
+from reading_examples import RMTREE, SQRT, example
 
 from ragsmith.read.examples import ReadingExample, answer_place, retrieved_passages, right_tokens
 from ragsmith.read.extractive import EncodedPair
@@ -36,13 +37,6 @@ def test_passage_reads_as_the_retriever_saw_it(passages):
 
 
 # --- right tokens ---
-
-RMTREE = ReadingPassage("p1", "shutil.rmtree(path)\n\nDelete a tree.", 0.9)
-SQRT = ReadingPassage("p2", "math.sqrt(x)\n\nThe square root.", 0.2)
-
-
-def example(*passages, answers=("shutil.rmtree",), right=("p1",), question="delete a tree"):
-    return ReadingExample(question, tuple(passages), tuple(answers), frozenset(right))
 
 
 def marked(reader, example):

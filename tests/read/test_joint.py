@@ -13,10 +13,11 @@ import torch
 from sentence_transformers.sentence_transformer.modules import Router
 
 from ragsmith.learn.loop import LoopSettings, fit, make_optimizer, train_step
+from ragsmith.read.dev_answers import holds_answer
 from ragsmith.read.examples import ReadingExample
 from ragsmith.read.extractive import ExtractiveReader, ReaderSettings
 from ragsmith.read.generative import GenerativeSettings
-from ragsmith.read.joint import JointTask, holds_answer
+from ragsmith.read.joint import JointTask
 from ragsmith.read.joint_settings import JointQuestion, JointSettings
 from ragsmith.read.live_index import LiveIndex, RefreshSettings
 from ragsmith.read.reading import ReadingPassage

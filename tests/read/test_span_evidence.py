@@ -4,18 +4,11 @@ import math
 
 import pytest
 import torch
+from reading_examples import RMTREE, SQRT, example
 
-from ragsmith.read.examples import ReadingExample
 from ragsmith.read.objectives import log_prior
 from ragsmith.read.reading import ReadingPassage
 from ragsmith.read.span_evidence import span_evidence
-
-RMTREE = ReadingPassage("p1", "shutil.rmtree(path)\n\nDelete a tree.", 0.9)
-SQRT = ReadingPassage("p2", "math.sqrt(x)\n\nThe square root.", 0.2)
-
-
-def example(*passages, answers=("shutil.rmtree",), right=("p1",), question="delete a tree"):
-    return ReadingExample(question, tuple(passages), tuple(answers), frozenset(right))
 
 
 @pytest.fixture(autouse=True)

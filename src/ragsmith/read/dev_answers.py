@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from ragsmith.read.examples import ReadingExample
 from ragsmith.read.extractive import ExtractiveReader
 from ragsmith.read.reading import Span
+from ragsmith.retrieve.has_answer import has_answer
 
 
 def same_answer(answer: str, accepted: Sequence[str]) -> bool:
@@ -18,6 +19,13 @@ def exact_share(spans: Sequence[Span | None], examples: Sequence[ReadingExample]
         span is not None and same_answer(span.text, e.answers) for span, e in zip(spans, examples, strict=True)
     )
     return right / len(examples)
+
+
+def holds_answer(example: ReadingExample) -> bool:
+    """Whether a right passage is among those of the example; where none is known, whether one has an answer."""
+    if example.right:
+        return any(passage.passage_id in example.right for passage in example.passages)
+    return any(has_answer(passage.text, example.answers) for passage in example.passages)
 
 
 def tune_prior(

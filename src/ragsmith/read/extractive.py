@@ -15,7 +15,7 @@ from ragsmith.compute.memory import activation_bytes, freed_memory_kept, give_ba
 from ragsmith.compute.progress import progress
 from ragsmith.compute.recompute import each_part
 from ragsmith.read.reading import READER_FILE, Reading, ReadingPassage, ReadsPassages, Span
-from ragsmith.read.span_logits import packed_spans, padded_logits
+from ragsmith.read.span_logits import packed_spans, padded_logits, span_scores
 from ragsmith.retrieve.encoder import quiet_transformers
 from ragsmith.retrieve.models import ModelError, check_model_folder
 from ragsmith.retrieve.packed import position_limit
@@ -405,12 +405,7 @@ class ExtractiveReader(ReadsPassages):
         Returns:
             Shape (passages, first token, tokens from the first to the last).
         """
-        import torch
-
-        # An end does not stand before its start, nor too far behind it: a band, and not all pairs of tokens.
-        longest = self.settings.max_answer_tokens
-        ends = torch.nn.functional.pad(end, (0, longest - 1), value=float("-inf")).unfold(1, longest, 1)
-        return start[:, :, None] + ends + self.prior(passages, start)[:, None, None]
+        return span_scores(start, end, self.settings.max_answer_tokens) + self.prior(passages, start)[:, None, None]
 
     def best_of(
         self, scores: "torch.Tensor", pairs: Sequence[EncodedPair], passages: Sequence[ReadingPassage]

@@ -7,11 +7,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from ragsmith.learn.embedding import TrainingEncoder, set_dropout, shortened
 from ragsmith.learn.ranking import share_of_commonest
-from ragsmith.read.dev_answers import exact_share
+from ragsmith.read.dev_answers import exact_share, holds_answer
 from ragsmith.read.evidence import Evidence
 from ragsmith.read.examples import ReadingExample
 from ragsmith.read.extractive import ExtractiveReader
@@ -22,7 +21,6 @@ from ragsmith.read.objectives import Objective, contrastive, emdr2, log_prior, p
 from ragsmith.read.readers import Reader
 from ragsmith.read.shown import reading_example, surely_judged, with_right_passage
 from ragsmith.read.span_evidence import span_evidence
-from ragsmith.retrieve.has_answer import has_answer
 from ragsmith.retrieve.routes import Kind, shares_weights
 from ragsmith.store import hash_json
 
@@ -117,8 +115,8 @@ class JointTask:
         self.base_hash = base_hash
         self.batches_per_epoch = len(self.train) // settings.batch_size
         self.vectors = TrainingEncoder(self.encoder, settings.micro_tokens, int(settings.activation_gib * 2**30))
-        # What a frozen retriever found: rows and cosines, by query and how many were asked for.
-        self._found: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
+        # What a frozen retriever found, by query and how many were asked for.
+        self._found: dict[tuple[str, int], list[tuple[int, float]]] = {}
         self.done = 0  # steps: the weights are those after so many
         self._counted = (-1, -1)  # epoch and number of the last batch that the index's budget knows
         drawn = np.random.default_rng([settings.seed, 1]).permutation(len(self.train))[: index.settings.probe_queries]
@@ -228,20 +226,24 @@ class JointTask:
         """
         k = k or self.settings.passages
         if self.settings.encoders != "none":
-            self._found.clear()  # another retriever, and perhaps another index
+            return self._search(questions, k)
         asked = [question for question in questions if (question.query_id, k) not in self._found]
-        ids, texts = [question.query_id for question in asked], [question.text for question in asked]
-        if asked:
-            run = self.index.search(ids, texts, k, self.settings.search)
-            run["row"] = run["passage_id"].map(self.index.row_of)
-            of = dict(list(run.groupby("query_id", sort=False)[["row", "cosine"]]))
-            # BM25 alone may find nothing: the first passage is as good as any other then.
-            nothing = pd.DataFrame({"row": [0], "cosine": [0.0]})
-            for query_id in ids:
-                best = of.get(query_id, nothing)
-                self._found[query_id, k] = best["row"].to_numpy("int32"), best["cosine"].to_numpy("float32")
-        found = (self._found[question.query_id, k] for question in questions)
-        return [list(zip(rows.tolist(), cosines.tolist(), strict=True)) for rows, cosines in found]
+        for question, some in zip(asked, self._search(asked, k) if asked else [], strict=True):
+            self._found[question.query_id, k] = some
+        return [self._found[question.query_id, k] for question in questions]
+
+    def _search(self, questions: Sequence[JointQuestion], k: int) -> list[list[tuple[int, float]]]:
+        run = self.index.search(
+            [question.query_id for question in questions],
+            [question.text for question in questions],
+            k,
+            self.settings.search,
+        )
+        found: dict[str, list[tuple[int, float]]] = {}
+        for row in run.itertuples(index=False):
+            found.setdefault(row.query_id, []).append((self.index.row_of[row.passage_id], float(row.cosine)))
+        # BM25 alone may find nothing: the first passage is as good as any other then.
+        return [found.get(question.query_id, [(0, 0.0)]) for question in questions]
 
     def _shown(self, chosen: Sequence[JointQuestion]) -> list[list[int]]:
         """What is read for training questions: rows of the index."""
@@ -415,10 +417,3 @@ class JointTask:
         """See `Task.restore`."""
         self.done, self._counted = state.get("done", 0), (-1, -1)
         self.index.restore(state.get("index", {}))
-
-
-def holds_answer(example: ReadingExample) -> bool:
-    """Whether a right passage is among those of the example; where none is known, whether one has an answer."""
-    if example.right:
-        return any(passage.passage_id in example.right for passage in example.passages)
-    return any(has_answer(passage.text, example.answers) for passage in example.passages)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ragsmith.read.evidence import Evidence
 from ragsmith.read.examples import ReadingExample, right_tokens
 from ragsmith.read.extractive import ExtractiveReader
+from ragsmith.read.span_logits import span_scores
 from ragsmith.retrieve.has_answer import found_by, has_answer
 
 if TYPE_CHECKING:
@@ -40,17 +41,15 @@ def span_evidence(
     pairs = reader.encode_all([question for question, _ in shown], [text for _, text in shown])
     start, end = reader.logits(pairs)
     longest = reader.settings.max_answer_tokens
-    # An end does not stand before its start, nor too far behind it: a band, and not all pairs of tokens.
-    ends = torch.nn.functional.pad(end, (0, longest - 1), value=NONE).unfold(1, longest, 1)
-    scores = (start[:, :, None] + ends).clamp_min(NONE)  # (pairs, first, tokens from the first to the last)
+    scores = span_scores(start, end, longest).clamp_min(NONE)
     every = scores.flatten(1).logsumexp(dim=1)
     marked = torch.zeros_like(scores, dtype=torch.bool)
     first = 0
     for example in examples:
         count = len(example.passages)
         known = example if example.right & {passage.passage_id for passage in example.passages} else held(example)
-        starts, ends_of = right_tokens(known, pairs[first : first + count])
-        for (row, begin), (_, finish) in zip(starts, ends_of, strict=True):
+        starts, ends = right_tokens(known, pairs[first : first + count])
+        for (row, begin), (_, finish) in zip(starts, ends, strict=True):
             if finish - begin < longest:  # an answer that is longer than any span may be is no span
                 marked[first + row, begin, finish - begin] = True
         first += count

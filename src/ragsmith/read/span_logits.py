@@ -100,3 +100,20 @@ def padded_logits(
         output = model(**features)
     both = torch.stack([output.start_logits.float(), output.end_logits.float()], dim=-1)
     return both[shown]
+
+
+def span_scores(start: "torch.Tensor", end: "torch.Tensor", longest: int) -> "torch.Tensor":
+    """Scores of all spans of at most so many tokens: the sum of their two logits.
+
+    An end does not stand before its start, nor too far behind it: a band, and not all pairs of tokens.
+
+    Args:
+        start, end: logits, shape (passages, tokens); -inf where no span may begin or end.
+        longest: tokens of a span.
+    Returns:
+        Shape (passages, first token, tokens from the first to the last); -inf where no span is.
+    """
+    import torch
+
+    ends = torch.nn.functional.pad(end, (0, longest - 1), value=float("-inf")).unfold(1, longest, 1)
+    return start[:, :, None] + ends

@@ -1,6 +1,5 @@
 """Steps of rag_training."""
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +12,6 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 else:
     Figure = Any  # see retriever_training/nodes.py
-
-logger = logging.getLogger(__name__)
 
 
 def train(
