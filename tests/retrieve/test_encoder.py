@@ -67,7 +67,7 @@ def test_texts_are_cut_at_the_limit_and_the_limit_at_the_model_s(tiny_model: Pat
 def test_batches_hold_each_text_once_and_no_more_tokens_than_allowed(tiny_encoder: Encoder) -> None:
     sequences = [[0] * length for length in (3, 9, 1, 5, 5, 20, 2)]
     batches = tiny_encoder.batches(sequences, "passage", batch_tokens=10)
-    assert batches == [[5], [1], [3, 4], [0, 6, 2]]  # 20, 9, 5 + 5, 3 + 2 + 1
+    assert batches == [[5], [1, 2], [3, 4], [0, 6]]  # 20, 9 + 1, 5 + 5, 3 + 2
 
 
 def test_no_texts_give_no_rows(tiny_encoder: Encoder) -> None:

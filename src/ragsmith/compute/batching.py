@@ -1,5 +1,6 @@
 """Batches of sequences of like length, so that little of what is computed is padding; and the padding."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -27,20 +28,27 @@ def length_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]
 def token_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
     """Positions of the sequences, longest first, in batches of at most `batch_tokens` tokens and no padding.
 
-    A sequence that is longer than that is a batch of its own.
+    Room that the next sequence does not fit into is filled with the longest that do: all batches but the last are
+    about full. A sequence that is longer than a batch is one of its own.
 
-    >>> token_batches([1, 5, 4], batch_tokens=9)
-    [[1, 2], [0]]
+    >>> token_batches([1, 5, 4, 4], batch_tokens=10)
+    [[1, 2, 0], [3]]
     """
+    waiting: dict[int, list[int]] = {}
+    for position in range(len(lengths) - 1, -1, -1):
+        waiting.setdefault(lengths[position], []).append(position)
+    sizes = sorted(waiting)
     batches: list[list[int]] = []
-    held = 0
-    for position in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
-        if batches and held + lengths[position] <= batch_tokens:
-            batches[-1].append(position)
-            held += lengths[position]
-        else:
-            batches.append([position])
-            held = lengths[position]
+    while sizes:
+        batch: list[int] = []
+        room = max(batch_tokens, sizes[-1])
+        while fitting := bisect_right(sizes, room):
+            size = sizes[fitting - 1]
+            batch.append(waiting[size].pop())
+            room -= size
+            if not waiting[size]:
+                del sizes[fitting - 1]
+        batches.append(batch)
     return batches
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 # Texts that are tokenised and sorted at once: enough to sort well, and few enough to hold for a corpus of any size.
-CHUNK, FIRST_CHUNK = 2048, 1024
+CHUNK, FIRST_CHUNK = 2048, 256
 MANY = 256  # texts for which it pays to keep memory between batches
 # Batches of many sizes leave gaps in the memory that is kept: it is given back after so many of them.
 KEPT_BATCHES = 8

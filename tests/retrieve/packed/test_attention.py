@@ -68,14 +68,17 @@ def test_gradients_follow_the_formula_for_products_of_any_size(
     weights = torch.randn(sum(LENGTHS), HEADS * WIDTH, dtype=torch.float64)
 
     def gradient(of, dtype):
-        inputs = values.to(dtype).requires_grad_()
+        inputs = values.to(dtype, copy=True).requires_grad_()
         (of(inputs) * weights.to(dtype)).sum().backward()
         return inputs.grad.double()
 
     found = gradient(lambda inputs: attention(inputs, Layout(LENGTHS), 0.3), torch.float32)
     expected = gradient(lambda inputs: reference(inputs, LENGTHS, 0.3, None), torch.float64)
+    # Keys of a million leave rounding errors in their sums, whoever adds them up.
+    plain = gradient(lambda inputs: reference(inputs, LENGTHS, 0.3, None), torch.float32)
+    rounding = float((plain - expected).abs().max())
     assert found.isfinite().all()
-    torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-4 * float(expected.abs().max()))
+    torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-4 * float(expected.abs().max()) + 2 * rounding)
 
 
 def test_a_group_computed_in_parts_gives_the_same(qkv: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ragsmith.retrieve.packed.attention import attention
+from ragsmith.retrieve.packed.attention import LOG2_E, attention
 from ragsmith.retrieve.packed.layout import Layout
 from ragsmith.retrieve.packed.linear import Product, int8_product, product
 from ragsmith.retrieve.packed.quantized import QuantizedProduct
@@ -42,6 +42,8 @@ class BertBackbone:
         self.model = model
         self.config = model.config
         self.kind = model.config.model_type
+        # With 1 / log2(e), its products are exponents of base 2 already. MPNet's, with a bias, are those of base e.
+        self.attention_scale = 1.0 if self.kind == "mpnet" else 1 / LOG2_E
 
     def weights(self, dtype: "torch.dtype", int8: bool = False) -> list[LayerWeights]:
         """See `Backbone`."""
@@ -69,7 +71,7 @@ class BertBackbone:
                 inside, drop = layer.attention.self, layer.attention.output.dropout
             qkv = of_layer.qkv(hidden).view(len(hidden), 3, heads, -1)
             dropout = inside.dropout.p if inside.dropout.training else 0.0
-            attended = attention(qkv, layout, 1.0, bias, dropout)
+            attended = attention(qkv, layout, self.attention_scale, bias, dropout)
             hidden = layer_norm(norm, of_layer.out.added_to(hidden, attended, drop))
             inner = of_layer.up(hidden)
             hidden = layer_norm(layer.output.LayerNorm, of_layer.down.added_to(hidden, inner, layer.output.dropout))
@@ -86,9 +88,9 @@ class BertBackbone:
         else:
             inside = layer.attention.self
             inputs, out = [inside.query, inside.key, inside.value], layer.attention.output.dense
-        # The scale of attention goes into the queries' weights: no pass over the scores for it.
+        # The scale of attention goes into the queries' weights, but for what `attention` gets.
         scale = float((self.config.hidden_size // self.config.num_attention_heads) ** -0.5)
-        scales = (scale, 1.0, 1.0)
+        scales = (scale / self.attention_scale, 1.0, 1.0)
         up, act, name = [layer.intermediate.dense], layer.intermediate.intermediate_act_fn, str(self.config.hidden_act)
         return LayerWeights(
             int8_product(inputs, norm, scales=scales) if int8 else product(inputs, dtype, scales=scales),
