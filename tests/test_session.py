@@ -291,6 +291,36 @@ def test_command_line_exits_with_1_and_prints_no_traceback_for_a_users_mistake(p
     assert "Traceback" not in done.stderr + done.stdout and "ERROR" not in done.stdout
 
 
+def failing(project: Path, statement: str) -> subprocess.CompletedProcess[str]:
+    """A run whose first step does this."""
+    nodes = project / "src/toyproj/pipelines/retriever_training/nodes.py"
+    source = nodes.read_text()
+    nodes.write_text(source.replace('    return {"mined"', f'    {statement}\n    return {{"mined"', 1))
+    assert nodes.read_text() != source
+    return kedro(project)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        'raise ValueError("line 3 of the list is empty: fill it")',
+        'raise RuntimeError(\n        "line 3 of the list is empty: fill it"\n    ) from KeyError(3)',
+    ],
+)
+def test_what_a_step_finds_wrong_is_said_once_with_the_steps_name_and_no_traceback(project, statement):
+    done = failing(project, statement)
+    told = done.stderr + done.stdout
+    assert done.returncode == 1 and "Error: line 3 of the list is empty: fill it" in done.stderr
+    assert told.count("line 3 of the list") == 1 and "mine failed after" in told
+    assert "Traceback" not in told and "No nodes ran" not in told
+
+
+@pytest.mark.parametrize("statement", ['int("three")', "{}[3]", 'raise KeyError("three")', "json.loads('{')"])
+def test_what_nobody_foresaw_keeps_its_traceback(project, statement):
+    done = failing(project, f"import json; {statement}")
+    assert done.returncode == 1 and "Traceback" in done.stderr and "nodes.py" in done.stderr
+
+
 def test_command_line_recognises_and_kedro_viz_records_the_run(project):
     assert kedro(project).returncode == 0
     events = json.loads((project / ".viz/kedro_pipeline_events.json").read_text())

@@ -97,8 +97,10 @@ class RecognisingRunner(SequentialRunner):
                     with recording(provenance):
                         Task(node, catalog, is_async=False, hook_manager=hook_manager, run_id=run_id).execute()
                 except Exception:
-                    self._suggest_resume_scenario(pipeline, done, catalog)
-                    logger.warning("Or repeat the same command: what is finished is recognised and not done again.")
+                    logger.error("%s failed after %.1f s", node.name, perf_counter() - begun)
+                    if done:
+                        self._suggest_resume_scenario(pipeline, done, catalog)
+                        logger.warning("Or repeat the same command: what is finished is recognised and not redone.")
                     raise
                 executed += 1
                 logger.info("%s done in %.1f s", node.name, perf_counter() - begun)

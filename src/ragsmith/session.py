@@ -2,9 +2,11 @@
 
 import difflib
 import inspect
+import linecache
 import logging
 import re
 import shutil
+import traceback
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 import click
 import yaml
 from kedro.config import MissingConfigException
+from kedro.framework import project
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
@@ -25,8 +28,12 @@ from ragsmith.datasets import ModelSource
 from ragsmith.runner import RecognisingRunner
 from ragsmith.store import LockHeld, exclusive, out_of_space
 
+logger = logging.getLogger(__name__)
+
 LOCK_FILE = ".ragsmith.lock"
 SHOWN_FAULTS = 20
+# What our own code raises to be read: UntrainedModel is a RuntimeError, ModelError a ValueError, and so on.
+EXPECTED = DatasetError | ValueError | RuntimeError | ArithmeticError | MemoryError | OSError | ImportError
 _YAML = frozenset({".yml", ".yaml", ".json"})
 
 
@@ -49,8 +56,8 @@ class RagsmithSession(KedroSession):
         """Run as `KedroSession.run` does, which see for the arguments.
 
         Raises:
-            UserError: the configuration, an input, or another run on the same data stands in the way; or the disk is
-                full.
+            UserError: the configuration, an input, or another run on the same data stands in the way; the disk is
+                full; or a step found something wrong with what it was given.
         """
         call = inspect.signature(KedroSession.run).bind(self, *args, **kwargs)
         call.arguments["runner"] = _recognising(call.arguments.get("runner"))
@@ -65,7 +72,11 @@ class RagsmithSession(KedroSession):
         self._hook_manager.register(_Checks(loader))
         data = self._data_root(loader)
         try:
-            with exclusive(data / LOCK_FILE), _quiet("kedro.validation.parameter_validator"):
+            with (
+                exclusive(data / LOCK_FILE),
+                _quiet("kedro.validation.parameter_validator"),
+                _quiet("kedro.pipeline.node"),
+            ):
                 return KedroSession.run(*call.args, **call.kwargs)
         except LockHeld as error:
             raise UserError(str(error)) from error
@@ -75,13 +86,16 @@ class RagsmithSession(KedroSession):
             refuse(faults, "in the parameters", error)
             raise
         except Exception as error:
-            if not out_of_space(error):
+            if out_of_space(error):
+                raise UserError(
+                    f"There was no room to write ({error}). {data} is on a disk with "
+                    f"{shutil.disk_usage(data).free / 2**20:,.0f} MiB free; 'ulimit -f' shows the limit of a file's "
+                    "size. What was finished before is whole: make room, give the same command again, and it goes on."
+                ) from error
+            if not said_on_purpose(error):
                 raise
-            raise UserError(
-                f"There was no room to write ({error}). {data} is on a disk with "
-                f"{shutil.disk_usage(data).free / 2**20:,.0f} MiB free; 'ulimit -f' shows the limit of a file's size. "
-                "What was finished before is whole: make room and give the same command again, and it goes on."
-            ) from error
+            logger.debug("what led to the error", exc_info=error)
+            raise UserError("\n".join([str(error), *getattr(error, "__notes__", [])])) from error
 
     def _get_config_loader(self) -> Any:
         self._check_environment()
@@ -217,6 +231,25 @@ def reader_faults(
         return []  # said as a fault of the model
     fault = unfit_base(folder, str(wanted.get("reader", "extractive"))) if folder is not None else ""
     return [f"base_reader: {fault}{_origin(loader, 'base_reader.spec', 'catalog')}"] if fault else []
+
+
+def said_on_purpose(error: BaseException) -> bool:
+    """Whether our own code, or the project's, raised an error of the kinds that it raises to be read.
+
+    What a library raises, and what nobody foresaw, keeps its traceback. A dataset's error is Kedro's, which names the
+    dataset; there, what it came from decides.
+    """
+    if isinstance(error, DatasetError) and error.__cause__ is not None:
+        return said_on_purpose(error.__cause__)
+    if not isinstance(error, EXPECTED):
+        return False
+    last = next(reversed(list(traceback.walk_tb(error.__traceback__))), None)
+    if last is None:
+        return False
+    frame, line = last
+    ours = {__name__.partition(".")[0], project.PACKAGE_NAME}
+    statement = linecache.getline(frame.f_code.co_filename, line, frame.f_globals).strip()
+    return str(frame.f_globals.get("__name__")).partition(".")[0] in ours and statement.startswith("raise")
 
 
 def unknown_pipelines(arguments: Mapping[str, Any]) -> list[str]:

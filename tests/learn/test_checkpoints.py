@@ -65,7 +65,7 @@ def test_without_checkpoint_there_is_a_new_state(fresh, tmp_path):
     assert Checkpoints(tmp_path / "run", "run").resume(*fresh) == TrainingState("run")
 
 
-def test_state_of_another_run_is_removed_and_not_continued(trained, fresh, tmp_path):
+def test_state_of_another_run_is_removed_and_not_continued(trained, fresh, tmp_path, caplog):
     theirs = Checkpoints(tmp_path / "run", "theirs")
     theirs.save(*trained, TrainingState("theirs", step=3, best_step=3))
     theirs.save_best(trained[0])
@@ -73,15 +73,17 @@ def test_state_of_another_run_is_removed_and_not_continued(trained, fresh, tmp_p
     ours = Checkpoints(tmp_path / "run", "ours")
     assert ours.resume(*fresh) == TrainingState("ours")
     assert equal(weights(fresh[0]), before) and ours.best() is None
+    assert "training begins anew, and not at step 3" in caplog.text and "settings, code or machine" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["state.json", "model.safetensors", "optimizer.safetensors"])
-def test_damaged_checkpoint_is_not_continued(trained, fresh, tmp_path, name):
+def test_damaged_checkpoint_is_not_continued(trained, fresh, tmp_path, name, caplog):
     checkpoints = Checkpoints(tmp_path / "run", "run")
     checkpoints.save(*trained, TrainingState("run", step=3))
     path = tmp_path / "run" / CHECKPOINT / name
     path.write_bytes(path.read_bytes()[:-1])
     assert checkpoints.resume(*fresh).step == 0
+    assert "training begins anew: the checkpoint" in caplog.text and "is damaged" in caplog.text
 
 
 def test_checkpoint_is_found_when_the_process_died_between_the_two_renames(trained, fresh, tmp_path):
@@ -94,13 +96,14 @@ def test_checkpoint_is_found_when_the_process_died_between_the_two_renames(train
 
 
 @pytest.mark.parametrize("damage", ["cut", "removed"])
-def test_run_whose_best_weights_are_damaged_starts_anew(trained, fresh, tmp_path, damage):
+def test_run_whose_best_weights_are_damaged_starts_anew(trained, fresh, tmp_path, damage, caplog):
     checkpoints = Checkpoints(tmp_path / "run", "run")
     checkpoints.save_best(trained[0])
     checkpoints.save(*trained, TrainingState("run", step=3, best_step=2, finished=True))
     path = tmp_path / "run" / BEST
     path.write_bytes(path.read_bytes()[:-1]) if damage == "cut" else path.unlink()
     assert checkpoints.resume(*fresh).step == 0
+    assert "its best weights are damaged" in caplog.text
 
 
 def test_best_weights_are_read_back_as_they_were(trained, tmp_path):

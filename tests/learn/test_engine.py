@@ -157,10 +157,39 @@ def test_matryoshka_trains_prefixes_and_refuses_those_longer_than_the_vector(mak
         make_task(mined, matryoshka=(65,))
 
 
-def test_batch_whose_passages_are_one_and_the_same_gives_no_gradient_and_no_error(make_task, queries, passages):
+def test_batch_whose_passages_are_one_and_the_same_gives_no_gradient_and_is_told_once(make_task, queries, caplog):
     same = pd.DataFrame({"query_id": queries["query_id"], "positive_ids": [["p1"]] * 6, "negative_ids": [[]] * 6})
-    loss, flat = gradient(make_task(same, negatives=0))
-    assert loss == 0 and not flat.any()
+    same.at[0, "negative_ids"] = ["p2"]
+    task = make_task(same, negatives=0)
+    for _ in range(2):
+        loss, flat = gradient(task)
+        assert loss == 0 and not flat.any()
+    assert task.loss(0, 0)[1]["without_negative"] == 1
+    assert caplog.text.count("nothing can be learned from it") == 1
+
+
+def test_examples_with_one_text_for_all_are_refused(make_task, queries):
+    same = pd.DataFrame({"query_id": queries["query_id"], "positive_ids": [["p1"]] * 6, "negative_ids": [[]] * 6})
+    with pytest.raises(ValueError, match="All 1 passages of the 6 training examples have the same text"):
+        make_task(same, negatives=0)
+
+
+def test_equal_texts_under_other_ids_are_no_negatives_of_each_other(queries, passages):
+    passages.loc[1, ["title", "text"]] = passages.loc[0, ["title", "text"]]  # p2 is p1 once more
+    queries.loc[3, "text"] = queries.loc[2, "text"]  # q4 asks what q3 asks, and has another answer
+    rows = [(f"q{n}", [f"p{n}"], ["p2" if n == 1 else "p3" if n == 4 else "p6"]) for n in range(1, 7)]
+    mined = pd.DataFrame(rows, columns=["query_id", "positive_ids", "negative_ids"])
+    scored = mined.assign(teacher_scores=[[3.0, 1.0]] * 6)
+    builder = BatchBuilder(training_examples(queries, scored), passages, 6, 1, 0.0, 0)
+    assert builder.left_out == 3 and builder.short == 3  # p2 of q1, p3 of q4, p6 of q6
+    assert [len(example.teacher_scores) for example in builder.examples] == [1, 2, 2, 1, 2, 1]
+    batch = builder.batch(0, 0)
+    assert len(batch.passages) == len(set(batch.passages)) == 5
+    place = {name: batch.passages.index(text) for name, text in builder.texts.items()}
+    right = {"how to tree": {"p1"}, "how to copy": {"p1"}, "how to json": {"p3", "p4"}, "how to sqrt": {"p5"}}
+    for row, text in enumerate(batch.queries):
+        mine = {place[name] for name in right.get(text, ())} - {batch.targets[row]}
+        assert set(np.flatnonzero(batch.ignored[row])) == mine
 
 
 @pytest.mark.parametrize(
@@ -205,10 +234,62 @@ def test_out_of_memory_goes_on_in_smaller_parts_with_the_same_step(make_task, mi
 def test_memory_that_never_suffices_is_an_error_and_so_is_any_other(make_task, mined, machine):
     task = make_task(mined)
     optimizer = make_optimizer(task.module, LoopSettings(1, 1e-3))
-    for message in ("can't allocate memory", "shapes cannot be multiplied"):
-        task.loss = lambda epoch, number, message=message: (_ for _ in ()).throw(RuntimeError(message))
-        with pytest.raises(RuntimeError, match=message):
+    expected = {
+        "can't allocate memory": (
+            MemoryError,
+            "too little memory for step 0, even in the smallest parts. Lower batch",
+        ),
+        "shapes cannot be multiplied": (RuntimeError, "shapes cannot be multiplied"),
+    }
+    for raised, (kind, message) in expected.items():
+        task.loss = lambda epoch, number, raised=raised: (_ for _ in ()).throw(RuntimeError(raised))
+        with pytest.raises(kind, match=message):
             train_step(task, optimizer, LoopSettings(1, 1e-3), machine, 0, 0, 1)
+
+
+def test_resumed_training_takes_as_little_memory_as_it_had_come_to_take(make_task, mined):
+    task, resumed = make_task(mined, micro_tokens=4096), make_task(mined, micro_tokens=4096)
+    assert task.shrink() and task.shrink()
+    resumed.restore(json.loads(json.dumps(task.state())))
+    assert (resumed.vectors.micro_tokens, resumed.vectors.activation_bytes) == (1024, 0)
+
+
+def test_gradient_that_is_no_number_stops_the_training_before_the_weights_are_lost(make_task, mined, machine):
+    task = make_task(mined)
+    before = [parameter.detach().clone() for parameter in task.module.parameters()]
+    weight = next(task.module.parameters())
+    # sqrt has an infinite slope at 0, and 0 times infinity is no number: the loss itself is 1.
+    task.loss = lambda epoch, number: (1 + (0 * weight.sum()).sqrt(), {})
+    optimizer = make_optimizer(task.module, LoopSettings(1, 1e-3))
+    with pytest.raises(FloatingPointError, match="norm of the gradient is nan at step 0"):
+        train_step(task, optimizer, LoopSettings(1, 1e-3), machine, 0, 0, 1)
+    assert all(torch.equal(one, two) for one, two in zip(before, task.module.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("loss", ["infonce", "distillation"])
+def test_without_in_batch_negatives_each_query_meets_its_own_alone_however_many_it_has(make_task, mined, taught, loss):
+    table = (mined if loss == "infonce" else taught).copy()
+    for row, count in enumerate([0, 1, 2, 0, 1, 2]):
+        table.at[row, "negative_ids"] = table.at[row, "negative_ids"][:count]
+        if loss == "distillation":
+            table.at[row, "teacher_scores"] = table.at[row, "teacher_scores"][
+                : len(table.at[row, "positive_ids"]) + count
+            ]
+    task = make_task(table, in_batch_negatives=False, loss=loss, distillation_weight=0.0, temperature=0.1)
+    batch = task.builder.batch(0, 0)
+    with torch.no_grad():
+        queries, passages = (
+            torch.from_numpy(task.encoder.encode(texts, kind))
+            for texts, kind in ((batch.queries, "query"), (batch.passages, "passage"))
+        )
+    each = []
+    for row, text in enumerate(batch.queries):
+        example = next(example for example in task.builder.examples if example.text == text)
+        own = [batch.passages.index(task.builder.texts[name]) for name in example.negative_ids]
+        logits = (queries[row] @ passages[[batch.targets[row], *own]].T) / 0.1
+        each.append(-torch.log_softmax(logits, 0)[0])
+    found, _ = task.loss(0, 0)
+    assert found.item() == pytest.approx(torch.stack(each).mean().item(), abs=1e-5)
 
 
 def test_loss_that_is_no_number_stops_the_training(make_task, mined, machine):
@@ -228,6 +309,24 @@ def test_collapse_shows_in_the_dev_figures(make_task, mined):
 
 def test_example_needs_no_cut_and_no_teacher():
     assert Example("q", "text", ("p",), ()).cut is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["queries", "passages", "loss", "backward"])
+def test_one_of_two_processes_that_runs_out_of_memory_takes_the_other_along(tmp_path, where):
+    script = Path(__file__).with_name("two_ranks.py")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    results = []
+    for failing in ("nowhere", where):
+        file = tmp_path / f"{failing}.json"
+        done = subprocess.run([*launcher, script, file, failing], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("going on in parts of") == (0 if failing == "nowhere" else 2)
+        results.append(json.loads(file.read_text()))
+    undisturbed, disturbed = results
+    assert disturbed["loss"] == pytest.approx(undisturbed["loss"], abs=1e-6)
+    first, second = (torch.tensor(result["weights"]) for result in results)
+    assert torch.allclose(first, second, atol=1e-6)
 
 
 @pytest.mark.slow

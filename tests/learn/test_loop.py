@@ -43,11 +43,19 @@ def test_log_has_a_line_per_step_and_evaluation(toy_task, machine, tmp_path):
     assert log[1].keys() == {"kind", "step", "loss", "learning_rate", "gradient_norm", "first"}
 
 
+def test_log_has_the_mean_loss_of_each_epoch(toy_task, machine, tmp_path):
+    log = log_of(train(toy_task(), tmp_path / "run", machine))
+    losses = [line["loss"] for line in log if line["kind"] == "train"]
+    epochs = [line for line in log if line["kind"] == "epoch"]
+    assert [(line["epoch"], line["step"]) for line in epochs] == [(1, 4), (2, 8)]
+    assert [line["loss"] for line in epochs] == pytest.approx([sum(losses[:4]) / 4, sum(losses[4:]) / 4])
+
+
 def test_tensorboard_shows_what_the_log_has(toy_task, machine, tmp_path):
     result = train(toy_task(), tmp_path / "run", machine)
     events = EventAccumulator(str(result.tensorboard)).Reload()
     log = log_of(result)
-    for kind, name in (("train", "loss"), ("dev", "score")):
+    for kind, name in (("train", "loss"), ("epoch", "loss"), ("dev", "score")):
         shown = [(event.step, event.value) for event in events.Scalars(f"{kind}/{name}")]
         expected = [(line["step"], pytest.approx(line[name], rel=1e-6)) for line in log if line["kind"] == kind]
         assert shown == expected

@@ -4,7 +4,7 @@ import ctypes
 import gc
 import platform
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # numbers of malloc.h
 DEFAULT_THRESHOLD = 128 * 1024  # glibc's own, of both
 LARGEST_TRIM, LARGEST_BLOCK = 2**31 - 1, 2**30
+LIMITS = ("micro_tokens", "activation_bytes")  # attributes that `shrink` lowers where memory runs out
 SLACK = 2**26  # bytes by which what is kept may grow
 
 _lock = threading.Lock()
@@ -125,6 +126,18 @@ def activation_bytes(config: Any, lengths: Sequence[int], precision: str, hidden
     heads = getattr(config, "num_attention_heads", None) or 12
     size = 2 if precision == "bf16" else 4
     return sum(layers * size * length * (8 * hidden + 2 * inner + heads * length) for length in lengths)
+
+
+def limits_of(part: Any) -> dict[str, int]:
+    """How much a part of a training computes at once and keeps, to be put into a checkpoint."""
+    return {name: getattr(part, name) for name in LIMITS if hasattr(part, name)}
+
+
+def set_limits(part: Any, limits: Mapping[str, int]) -> None:
+    """Let a part of a training go on with the limits that it had before; those that are not told stay as they are."""
+    for name in LIMITS:
+        if name in limits:
+            setattr(part, name, int(limits[name]))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ragsmith.compute.memory import is_out_of_memory
+
 if TYPE_CHECKING:
     import torch
 
@@ -105,6 +107,44 @@ def of_first(value: float, device: str) -> float:
     box = torch.tensor([value], dtype=torch.float64, device=device)
     distributed.broadcast(box, 0)
     return float(box.item())
+
+
+class OutOfMemory(MemoryError):
+    """This process, or another of its group, ran out of memory; all of them know."""
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Let all processes get through the body, or none: where one runs out of memory, all raise `OutOfMemory`.
+
+    Otherwise the others would wait for it in the next exchange, and take what it sends when it tries again for
+    something else. Bodies with exchanges have a `together` before each of these.
+    """
+    failure: BaseException | None = None
+    try:
+        yield
+    except OutOfMemory:
+        raise  # said to all already
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        failure = error
+    if somewhere(failure is not None):
+        here = "" if failure is not None else " in another process"
+        raise OutOfMemory(f"out of memory{here}") from failure
+
+
+def somewhere(here: bool) -> bool:
+    """Whether something is so in any of the processes."""
+    import torch
+    from torch import distributed
+
+    if not joined():
+        return here
+    device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+    box = torch.tensor([int(here)], device=device)
+    distributed.all_reduce(box)
+    return bool(box.item())
 
 
 def gathered(own: "torch.Tensor", counts: Sequence[int]) -> "torch.Tensor":

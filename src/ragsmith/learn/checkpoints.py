@@ -1,6 +1,7 @@
 """The state of a training run, whole or not there: weights, optimizer, place, best so far."""
 
 import json
+import logging
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,6 +11,8 @@ from ragsmith.store import is_complete, publish_directory, publish_file, recover
 
 if TYPE_CHECKING:
     import torch
+
+logger = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint"
 BEST = "best.safetensors"
@@ -24,6 +27,7 @@ class TrainingState:
         step: optimizer steps done.
         best_score, best_step: the best dev score so far and where; step 0 is the model before training.
         stale: evaluations since then.
+        epoch_loss: sum of the losses of this epoch's steps.
         finished: no step is left, or patience ran out.
         scores: dev score by step.
         task: what the task keeps between steps (`Task.state`).
@@ -34,6 +38,7 @@ class TrainingState:
     best_score: float = float("-inf")
     best_step: int = 0
     stale: int = 0
+    epoch_loss: float = 0.0
     finished: bool = False
     scores: dict[int, float] = field(default_factory=dict)
     task: dict[str, Any] = field(default_factory=dict)
@@ -74,6 +79,12 @@ class Checkpoints:
                 module.load_state_dict(load_file(place / "model.safetensors"))
                 load_optimizer(optimizer, load_file(place / "optimizer.safetensors"))
                 return TrainingState(**values)
+            if owner:
+                other = values["identity"] != self.identity
+                why = "data, settings, code or machine are others" if other else "its best weights are damaged"
+                logger.warning("training begins anew, and not at step %d of %s: %s", values["step"], place, why)
+        elif owner and place.exists():
+            logger.warning("training begins anew: the checkpoint %s is damaged", place)
         if owner:
             if self.folder.exists():
                 shutil.rmtree(self.folder)

@@ -1,5 +1,6 @@
 """Contrastive training of a bi-encoder with in-batch and mined negatives."""
 
+import logging
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -7,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from ragsmith.compute.ranks import gathered, rank, world
+from ragsmith.compute.memory import limits_of, set_limits
+from ragsmith.compute.ranks import gathered, rank, together, world
 from ragsmith.learn.embedding import TrainingEncoder, set_dropout, shortened
 from ragsmith.learn.loop import PlainTask
 from ragsmith.learn.losses import distillation, info_nce, margin_mse, mask_false_negatives, matryoshka
@@ -20,6 +22,8 @@ from ragsmith.store import hash_json
 
 if TYPE_CHECKING:
     import torch
+
+logger = logging.getLogger(__name__)
 
 Loss = Literal["auto", "infonce", "distillation", "margin_mse"]
 
@@ -121,6 +125,7 @@ class ContrastiveTask(PlainTask):
         self.vectors = TrainingEncoder(encoder, settings.micro_tokens, int(settings.activation_gib * 2**30))
         self._ahead = ThreadPoolExecutor(1, "batches")
         self._coming: dict[tuple[int, int], Future[TokenBatch]] = {}
+        self._said = False
         set_dropout(self.module, settings.dropout)
 
     def identity(self) -> str:
@@ -132,7 +137,11 @@ class ContrastiveTask(PlainTask):
         return hash_json([self.base_hash, data, builder, texts, dev, asdict(self.settings), world()])
 
     def loss(self, epoch: int, number: int) -> "tuple[torch.Tensor, dict[str, float]]":
-        """The loss of one batch; figures: share of queries whose positive comes first, cosines, and their gap."""
+        """The loss of one batch.
+
+        Figures: share of queries whose positive comes first, share of those that it is compared with nothing for,
+        cosines, and their gap.
+        """
         import torch
 
         tokens = self._tokens(epoch, number)
@@ -155,6 +164,14 @@ class ContrastiveTask(PlainTask):
             loss = of(queries, passages)
         with torch.no_grad():
             figures = score_figures(queries @ passages.T, targets, ignored)
+        if figures["without_negative"] == 1 and not self._said:
+            self._said = True
+            logger.warning(
+                "batch %d of epoch %d: all its passages are right answers to each of its questions, so nothing can be "
+                "learned from it; without_negative in the log tells the share of such questions",
+                number,
+                epoch,
+            )
         return loss, figures
 
     def _formula(
@@ -174,8 +191,9 @@ class ContrastiveTask(PlainTask):
         if self.loss_name == "margin_mse":
             return margin_mse(queries, passages, groups, grouped, teacher)
         if not settings.in_batch_negatives:
-            own = torch.zeros_like(ignored).scatter_(1, groups, grouped)
-            ignored = ignored | ~own
+            # Added up, not set: places that a query lacks say False of the first passage, which may be its own.
+            own = torch.zeros_like(ignored, dtype=torch.int64).scatter_add_(1, groups, grouped.long())
+            ignored = ignored | (own == 0)
         if settings.false_negative_margin is not None:
             with torch.no_grad():
                 cosines = queries @ passages.T
@@ -201,7 +219,8 @@ class ContrastiveTask(PlainTask):
         # Dealt out by length, so that each process has as much to do as the others.
         order = sorted(range(len(token_ids)), key=lambda place: -len(token_ids[place]))
         shares = [order[place :: world()] for place in range(world())]
-        own = self.vectors.embed([token_ids[place] for place in shares[rank()]], kind, recompute, weights)
+        with together():
+            own = self.vectors.embed([token_ids[place] for place in shares[rank()]], kind, recompute, weights)
         rows = gathered(own, [len(share) for share in shares])
         dealt = torch.tensor([place for share in shares for place in share], device=rows.device)
         return rows[torch.argsort(dealt)]
@@ -229,6 +248,14 @@ class ContrastiveTask(PlainTask):
     def shrink(self) -> bool:
         """Need less memory for the same gradients; False when that cannot be."""
         return self.vectors.shrink()
+
+    def state(self) -> dict[str, Any]:
+        """How much memory it may take: a resumed run shall neither run out of it again nor compute otherwise."""
+        return {"limits": limits_of(self.vectors)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on with as much memory as before."""
+        set_limits(self.vectors, state.get("limits", {}))
 
     def evaluate(self) -> tuple[float, dict[str, float]]:
         """nDCG@10 of the dev questions over the pool; figure: the share of questions with the commonest top 10."""
@@ -265,6 +292,7 @@ def score_figures(cosines: "torch.Tensor", targets: "torch.Tensor", ignored: "to
     hardest = others.max(dim=1).values
     return {
         "in_batch_accuracy": (positive > hardest).float().mean().item(),
+        "without_negative": (ignored.sum(dim=1) >= ignored.shape[1] - 1).float().mean().item(),
         "positive_cosine": positive.mean().item(),
         "hardest_negative_cosine": hardest.mean().item(),
         "score_gap": (positive - hardest).mean().item(),

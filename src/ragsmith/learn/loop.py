@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ragsmith.compute.device import Machine
-from ragsmith.compute.memory import KeptMemory, freed_memory_kept, is_out_of_memory
+from ragsmith.compute.memory import KeptMemory, freed_memory_kept
 from ragsmith.compute.progress import progress
-from ragsmith.compute.ranks import add_gradients, of_first, rank, wait_for_all
+from ragsmith.compute.ranks import OutOfMemory, add_gradients, of_first, rank, together, wait_for_all
 from ragsmith.learn.checkpoints import Checkpoints, TrainingState
 from ragsmith.store import current_provenance, hash_json
 
@@ -139,8 +139,8 @@ def fit(task: Task, settings: LoopSettings, machine: Machine, work: Path, label:
         label: for progress and log.
     Raises:
         ValueError: the task has no batch.
-        FloatingPointError: the loss is not finite; the last checkpoint is kept.
-        RuntimeError: out of memory, and the task cannot do with less.
+        FloatingPointError: the loss or its gradient is not finite.
+        MemoryError: there is too little, and the task cannot do with less.
     """
     steps_per_epoch = task.batches_per_epoch // settings.accumulation
     if steps_per_epoch < 1:
@@ -180,7 +180,11 @@ def fit(task: Task, settings: LoopSettings, machine: Machine, work: Path, label:
             epoch, number = divmod(state.step, steps_per_epoch)
             figures = train_step(task, optimizer, settings, machine, epoch, number, total)
             state.step += 1
+            state.epoch_loss += figures["loss"]
             record("train", state.step, figures)
+            if number == steps_per_epoch - 1:
+                record("epoch", state.step, {"epoch": epoch + 1, "loss": state.epoch_loss / steps_per_epoch})
+                state.epoch_loss = 0.0
             kept.after_step()
             advance(1)
             at_end = state.step == total
@@ -219,24 +223,34 @@ def train_step(
         machine.seed((settings.seed * 1_000_003 + step) * 1_009 + rank())
         try:
             batches = []
-            for part in range(settings.accumulation):
-                loss, figures = task.loss(epoch, number * settings.accumulation + part)
-                if not math.isfinite(loss.item()):
-                    raise FloatingPointError(
-                        f"The loss is {loss.item()} at step {step}. Lower learning_rate, or set precision to fp32 in "
-                        "globals.yml. The last checkpoint is kept."
-                    )
-                (loss / settings.accumulation).backward()  # type: ignore[no-untyped-call]
-                batches.append({"loss": loss.item(), **figures})
+            with together():
+                for part in range(settings.accumulation):
+                    loss, figures = task.loss(epoch, number * settings.accumulation + part)
+                    require_finite("loss", loss.item(), step)
+                    (loss / settings.accumulation).backward()  # type: ignore[no-untyped-call]
+                    batches.append({"loss": loss.item(), **figures})
             break
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error) or not task.shrink():
-                raise
+        except OutOfMemory as error:
+            if not task.shrink():
+                raise OutOfMemory(
+                    f"There is too little memory for step {step}, even in the smallest parts. Lower batch_size, the "
+                    "number of passages or of negatives, or the tokens of each; or close other programs."
+                ) from error
     add_gradients(task.module)
     norm = torch.nn.utils.clip_grad_norm_(task.module.parameters(), settings.clip)
+    require_finite("norm of the gradient", float(norm), step)  # before the weights are lost to it
     optimizer.step()
     means = {name: sum(batch[name] for batch in batches) / len(batches) for name in batches[0]}
     return {"loss": means.pop("loss"), "learning_rate": rate, "gradient_norm": float(norm), **means}
+
+
+def require_finite(name: str, value: float, step: int) -> None:
+    """Raise FloatingPointError where a training has come off the rails."""
+    if not math.isfinite(value):
+        raise FloatingPointError(
+            f"The {name} is {value} at step {step}. Lower learning_rate, or set compute.precision to fp32 in "
+            "globals.yml; training then starts from its beginning, for both decide what comes out."
+        )
 
 
 def note_score(

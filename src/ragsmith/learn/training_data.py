@@ -1,6 +1,6 @@
 """Queries with their positives and negatives as batches of texts, each a function of seed, epoch and number."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -126,11 +126,16 @@ class BatchBuilder:
         examples: at least `batch_size`.
         passages: passage_id, title, text: all that the examples name.
         batch_size: queries in a batch.
-        negatives: hard negatives per query, drawn among its mined ones.
+        negatives: hard negatives per query, drawn among its mined ones. Passages with the text of a right answer, to
+            this query or to another of the same text, are none; they are left out of the examples.
         cut_probability: how often the stretch that the query was taken from is left out of its positive.
         seed: see above.
     Raises:
-        ValueError: an example names a passage that is not there.
+        ValueError: an example names a passage that is not there, or all passages have the same text.
+
+    Attributes:
+        left_out: mined negatives that are right answers.
+        short: examples with fewer than `negatives` of them.
     """
 
     def __init__(
@@ -142,7 +147,6 @@ class BatchBuilder:
         cut_probability: float,
         seed: int,
     ) -> None:
-        self.examples = examples
         self.batch_size = batch_size
         self.negatives = negatives
         self.cut_probability = cut_probability
@@ -157,6 +161,20 @@ class BatchBuilder:
                 f"{len(missing)} passages of the training examples are not in the table of passages, such as "
                 f"{missing[0]} of query {example.query_id}. Mine again: kedro run --pipelines negative_mining"
             )
+        if len(examples) > 1 and len(set(self.texts.values())) == 1:
+            raise ValueError(
+                f"All {len(self.texts)} passages of the {len(examples)} training examples have the same text: nothing "
+                "can be told apart. Look at 03_primary/passages.parquet, and at data_collection's deduplication."
+            )
+        # Ids do not tell: the same text may stand in the table twice, and the same question be asked twice.
+        self.right: dict[str, set[str]] = {}
+        for example in examples:
+            texts = self.right.setdefault(example.text, set())
+            texts.update(self.texts[passage_id] for passage_id in example.positive_ids)
+        self.examples = [self._without_right(example) for example in examples]
+        before, after = (sum(len(example.negative_ids) for example in some) for some in (examples, self.examples))
+        self.left_out = before - after
+        self.short = sum(len(example.negative_ids) < negatives for example in self.examples)
         self.cut_texts = self._without_cuts(used)
 
     def __len__(self) -> int:
@@ -168,8 +186,9 @@ class BatchBuilder:
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.examples))
         chosen = [self.examples[place] for place in order[number * self.batch_size : (number + 1) * self.batch_size]]
         generator = np.random.default_rng([self.seed, epoch, number])
-        # A passage with its lead cut out is another text than the whole passage, hence keys and not ids.
-        place_of: dict[tuple[str, str], int] = {}
+        # A passage with its lead cut out is another text than the whole passage, and a right answer where that is.
+        place_of: dict[str, int] = {}
+        places_of: dict[str, set[int]] = {}
         shape = (len(chosen), 1 + self.negatives)
         groups, grouped = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=bool)
         teacher = np.zeros(shape, dtype=np.float32)
@@ -177,27 +196,40 @@ class BatchBuilder:
             drawn = int(generator.integers(len(example.positive_ids)))
             positive = example.positive_ids[drawn]
             cut = generator.random() < self.cut_probability and example.cut is not None and example.cut[0] == positive
-            key = (positive, example.query_id if cut and example.query_id in self.cut_texts else "")
-            members = [(key, drawn)]
-            count = min(self.negatives, len(example.negative_ids))
-            for place in generator.permutation(len(example.negative_ids))[:count]:
-                members.append(((example.negative_ids[int(place)], ""), len(example.positive_ids) + int(place)))
-            for column, (member, score) in enumerate(members):
-                groups[row, column] = place_of.setdefault(member, len(place_of))
+            whole = self.texts[positive]
+            shown = self.cut_texts.get(example.query_id, whole) if cut else whole
+            members: dict[str, tuple[str, int]] = {whole: (shown, drawn)}
+            for place in generator.permutation(len(example.negative_ids)):
+                if len(members) > self.negatives:
+                    break
+                text = self.texts[example.negative_ids[int(place)]]
+                members.setdefault(text, (text, len(example.positive_ids) + int(place)))
+            for column, (text, (shown, score)) in enumerate(members.items()):
+                groups[row, column] = place_of.setdefault(shown, len(place_of))
+                places_of.setdefault(text, set()).add(place_of[shown])
                 grouped[row, column] = True
                 if example.teacher_scores:
                     teacher[row, column] = example.teacher_scores[score]
         targets = groups[:, 0].copy()
         ignored = np.zeros((len(chosen), len(place_of)), dtype=bool)
-        places_of: dict[str, list[int]] = {}
-        for (passage_id, _), place in place_of.items():
-            places_of.setdefault(passage_id, []).append(place)
         for row, example in enumerate(chosen):
-            for passage_id in example.positive_ids:
-                ignored[row, places_of.get(passage_id, [])] = True
+            for text in self.right[example.text]:
+                ignored[row, sorted(places_of.get(text, ()))] = True
             ignored[row, targets[row]] = False
-        texts = [self.cut_texts[query_id] if query_id else self.texts[passage_id] for passage_id, query_id in place_of]
-        return Batch([example.text for example in chosen], texts, targets, ignored, groups, grouped, teacher)
+        return Batch([example.text for example in chosen], [*place_of], targets, ignored, groups, grouped, teacher)
+
+    def _without_right(self, example: Example) -> Example:
+        """The example without negatives that are right answers by their text."""
+        right = self.right[example.text]
+        kept = [place for place, name in enumerate(example.negative_ids) if self.texts[name] not in right]
+        if len(kept) == len(example.negative_ids):
+            return example
+        positives, scores = len(example.positive_ids), example.teacher_scores
+        return replace(
+            example,
+            negative_ids=tuple(example.negative_ids[place] for place in kept),
+            teacher_scores=(*scores[:positives], *(scores[positives + place] for place in kept)) if scores else (),
+        )
 
     def _without_cuts(self, passages: pd.DataFrame) -> dict[str, str]:
         """Per query id, its source passage without the stretch that the query was taken from."""

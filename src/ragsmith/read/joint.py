@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ragsmith.compute.memory import limits_of, set_limits
 from ragsmith.learn.embedding import TrainingEncoder, set_dropout, shortened
 from ragsmith.learn.ranking import share_of_commonest
 from ragsmith.read.dev_answers import exact_share, holds_answer
@@ -410,10 +411,13 @@ class JointTask:
         return one or other
 
     def state(self) -> dict[str, Any]:
-        """The index's version, and how many steps are done."""
-        return {"done": self.done, "index": self.index.state()}
+        """The index's version, how many steps are done, and how much memory they may take."""
+        limits = {"vectors": limits_of(self.vectors), "reader": limits_of(self.reader)}
+        return {"done": self.done, "index": self.index.state(), "limits": limits}
 
     def restore(self, state: dict[str, Any]) -> None:
         """See `Task.restore`."""
         self.done, self._counted = state.get("done", 0), (-1, -1)
         self.index.restore(state.get("index", {}))
+        for part, limits in state.get("limits", {}).items():
+            set_limits(self.vectors if part == "vectors" else self.reader, limits)
