@@ -53,6 +53,18 @@ def test_local_back_end_and_a_run_that_computes_nothing_pass(catalog):
     ProjectHooks().before_pipeline_run({}, Pipeline([]), catalog)
 
 
+@pytest.mark.parametrize(("ranks", "refused"), [(1, False), (2, True)])
+def test_negatives_of_one_process_alone_are_refused_on_several_before_anything_is_done(catalog, ranks, refused):
+    pipeline = Pipeline([Node(make_of_two, ["params:compute", "params:retriever_training"], "model", name="train")])
+    catalog["params:compute"] = MemoryDataset(ComputeParams(ranks=ranks))
+    catalog["params:retriever_training"] = MemoryDataset({"negatives_cross_device": False})
+    if not refused:
+        ProjectHooks().before_pipeline_run({}, pipeline, catalog)
+        return
+    with pytest.raises(UserError, match=r"negatives_cross_device is false, and compute\.ranks is 2"):
+        ProjectHooks().before_pipeline_run({}, pipeline, catalog)
+
+
 @pytest.mark.parametrize("background", ["ray", "process"])
 def test_ray_that_is_not_installed_is_said_before_anything_is_done(catalog, monkeypatch, background):
     monkeypatch.setattr("ragsmith.read.workers.find_spec", lambda name: None)
@@ -65,8 +77,6 @@ def test_ray_that_is_not_installed_is_said_before_anything_is_done(catalog, monk
     with pytest.raises(UserError, match=r"rag_training: .* needs Ray. Run: pip install 'ragsmith\[cluster") as error:
         ProjectHooks().before_pipeline_run({}, pipeline, catalog)
     assert "\n" not in str(error.value)
-    catalog["params:rag_training"] = MemoryDataset({**training, "mode": "fine_tune"})
-    ProjectHooks().before_pipeline_run({}, pipeline, catalog)  # the index is not made again there
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from ragsmith.tracking import log_outputs, missing_extra
 
 if TYPE_CHECKING:
     from ragsmith.pipelines.rag_training.params import RagTrainingParams
+    from ragsmith.pipelines.retriever_training.params import RetrieverTrainingParams
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ class ProjectHooks:
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
-        """Refuse a back end, a device, Ray or an earlier version that is not there, before anything is done."""
+        """Refuse what is not there (back end, device, Ray, earlier version) or cannot be on several processes."""
         from ragsmith.session import UserError
 
         if {"params:evaluation", "history"} <= pipeline.inputs() and (fault := missing_version(catalog)):
@@ -45,6 +46,11 @@ class ProjectHooks:
             )
         if "params:rag_training" in pipeline.inputs() and training_of(catalog).wants_ray():
             find_cluster(self._loader)
+        if "params:retriever_training" in pipeline.inputs():
+            try:
+                retriever_training_of(catalog).on_ranks(compute.ranks)
+            except ValueError as error:
+                raise UserError(str(error)) from error
         if compute.device == "cuda":  # the others are always there, and torch is slow to import
             try:
                 compute.machine()
@@ -102,6 +108,14 @@ def training_of(catalog: Any) -> "RagTrainingParams":
 
     training = catalog.load("params:rag_training")
     return training if isinstance(training, RagTrainingParams) else RagTrainingParams(**training)
+
+
+def retriever_training_of(catalog: Any) -> "RetrieverTrainingParams":
+    """What the parameters say of retriever_training."""
+    from ragsmith.pipelines.retriever_training.params import RetrieverTrainingParams
+
+    training = catalog.load("params:retriever_training")
+    return training if isinstance(training, RetrieverTrainingParams) else RetrieverTrainingParams(**training)
 
 
 def find_cluster(loader: Any) -> None:

@@ -1,3 +1,5 @@
+import time
+import tracemalloc
 from dataclasses import replace
 from functools import partial
 
@@ -6,8 +8,9 @@ import pytest
 import torch
 
 from ragsmith.evaluate.retrieval import score_run
-from ragsmith.learn.contrastive import ContrastiveSettings, ContrastiveTask, DevSet, dev_score
+from ragsmith.learn.contrastive import ContrastiveSettings, ContrastiveTask, DevSet, dev_score, score_figures
 from ragsmith.learn.embedding import shortened
+from ragsmith.learn.loop import LoopSettings, make_optimizer, train_step
 from ragsmith.learn.losses import info_nce
 from ragsmith.learn.training_data import BatchBuilder, training_examples
 from ragsmith.retrieve.encoder import Encoder
@@ -54,6 +57,34 @@ def test_longer_texts_are_cut_for_training(make_task):
     assert torch.allclose(vectors[0], vectors[1], atol=1e-6)
 
 
+def test_texts_of_a_hundred_thousand_characters_train_as_their_first_tokens_do(
+    tiny_model, machine, queries, mined, passages, dev
+):
+    def step(queries, passages):
+        builder = BatchBuilder(training_examples(queries, mined), passages, 3, 1, 0.0, 0)
+        task = ContrastiveTask(Encoder.load(tiny_model, machine), builder, dev, ContrastiveSettings(), "base")
+        tokens = task._tokens(0, 0)
+        assert {len(ids) for ids in tokens.queries} == {task.settings.max_query_tokens}
+        assert {len(ids) for ids in tokens.passages} == {task.settings.max_passage_tokens}
+        figures = train_step(
+            task, make_optimizer(task.module, LoopSettings(1, 1e-3)), LoopSettings(1, 1e-3), machine, 0, 0, 1
+        )
+        return figures, torch.cat([p.grad.flatten() for p in task.module.parameters() if p.grad is not None])
+
+    def lengthened(table, characters):
+        return table.assign(text=[((text + " ") * characters)[:characters] for text in table["text"]])
+
+    tracemalloc.start()
+    begin = time.monotonic()
+    figures, whole = step(lengthened(queries, 100_000), lengthened(passages, 100_000))
+    seconds, peak = time.monotonic() - begin, tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert seconds < 60 and peak < 100e6
+    expected, cut = step(lengthened(queries, 2_000), lengthened(passages, 2_000))
+    assert figures["loss"] == pytest.approx(expected["loss"], abs=1e-6)
+    assert torch.cosine_similarity(whole, cut, dim=0) >= 0.9999
+
+
 def test_gradient_in_several_passes_equals_that_of_one_pass(make_task):
     def gradient(micro_tokens):
         task = make_task(batch_size=6, micro_tokens=micro_tokens)
@@ -96,10 +127,35 @@ def test_loss_is_info_nce_of_the_batch(make_task):
     expected, cosines = info_nce(*vectors, torch.from_numpy(batch.targets), torch.from_numpy(batch.ignored), 0.1)
     loss, figures = task.loss(2, 1)
     assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
-    positive = cosines[torch.arange(3), torch.from_numpy(batch.targets)]
-    assert figures["positive_cosine"] == pytest.approx(positive.mean().item(), abs=1e-5)
-    assert 0 <= figures["in_batch_accuracy"] <= 1
-    assert figures["hardest_negative_cosine"] >= cosines.min().item()
+    positives, hardest = [], []
+    for row in range(3):
+        others = [
+            float(cosines[row, place])
+            for place in range(len(batch.passages))
+            if place != batch.targets[row] and not batch.ignored[row, place]
+        ]
+        positives.append(float(cosines[row, batch.targets[row]]))
+        hardest.append(max(others))
+    wins = [right > wrong for right, wrong in zip(positives, hardest, strict=True)]
+    assert figures == {
+        "positive_cosine": pytest.approx(sum(positives) / 3, abs=1e-5),
+        "hardest_negative_cosine": pytest.approx(sum(hardest) / 3, abs=1e-5),
+        "score_gap": pytest.approx((sum(positives) - sum(hardest)) / 3, abs=1e-5),
+        "in_batch_accuracy": pytest.approx(sum(wins) / 3),
+    }
+
+
+def test_figures_of_a_batch_worked_by_hand():
+    cosines = torch.tensor([[0.9, 0.2, 0.95, -0.1], [0.6, 0.5, 0.1, 0.3], [-0.4, -0.9, -0.3, -0.6]])
+    ignored = torch.zeros_like(cosines, dtype=torch.bool)
+    ignored[0, 2] = True  # another right answer: not the hardest negative
+    figures = score_figures(cosines, torch.tensor([0, 1, 2]), ignored)
+    assert figures == {
+        "in_batch_accuracy": pytest.approx(2 / 3),
+        "positive_cosine": pytest.approx((0.9 + 0.5 - 0.3) / 3),
+        "hardest_negative_cosine": pytest.approx((0.2 + 0.6 - 0.4) / 3),
+        "score_gap": pytest.approx((0.7 - 0.1 + 0.1) / 3),
+    }
 
 
 def test_dropout_is_what_the_settings_say(make_task):

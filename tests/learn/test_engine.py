@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss
 
 from ragsmith.learn.contrastive import ContrastiveSettings, ContrastiveTask, DevSet
 from ragsmith.learn.embedding import activation_bytes
@@ -87,6 +89,43 @@ def test_computing_twice_in_parts_leaves_the_gradient_as_it_is(make_task, mined)
     (one, plain), (other, parts) = gradient(kept), gradient(twice)
     assert one == pytest.approx(other, abs=1e-6)
     assert torch.nn.functional.cosine_similarity(plain, parts, dim=0) >= 0.9999
+
+
+def test_loss_and_gradient_in_parts_equal_those_of_the_cached_loss_of_sentence_transformers(
+    tiny_model, machine, queries, passages
+):
+    # No passage stands twice in the batch: theirs would take it for a negative of its own query.
+    mined = pd.DataFrame(
+        [(f"q{number}", [f"p{number}"], [f"p{number + 3}"]) for number in (1, 2, 3)],
+        columns=["query_id", "positive_ids", "negative_ids"],
+    )
+    builder = BatchBuilder(training_examples(queries, mined), passages, 3, 1, 0.0, 0)
+    settings = ContrastiveSettings(activation_gib=0.0, micro_tokens=16)
+    dev = DevSet(["wait"], [{"p4"}], passages["passage_id"].tolist(), passages["text"].tolist())
+    task = ContrastiveTask(Encoder.load(tiny_model, machine), builder, dev, settings, "base")
+    batch = builder.batch(0, 0)
+    lengths = [len(ids) for ids in task.encoder.token_ids(batch.passages, "passage")]
+    assert (
+        task.vectors.must_recompute(lengths)
+        and len(task.encoder.batches([[0] * n for n in lengths], "passage", 16)) > 2
+    )
+    loss, _ = task.loss(0, 0)
+    loss.backward()
+
+    model = SentenceTransformer(str(tiny_model), device="cpu").eval()
+    columns = [batch.queries, *([batch.passages[place] for place in column] for column in batch.groups.T)]
+    theirs = CachedMultipleNegativesRankingLoss(model, scale=1 / settings.temperature, mini_batch_size=2)
+    expected = theirs([model.preprocess(column) for column in columns], torch.empty(0))
+    expected.backward()
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
+    ours, others = (
+        {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
+        for module in (task.module, model)
+    )
+    assert ours.keys() == others.keys()
+    flat = [torch.cat([gradients[name].flatten() for name in ours]) for gradients in (ours, others)]
+    assert torch.cosine_similarity(*flat, dim=0) >= 0.9999
+    assert flat[0].norm().item() == pytest.approx(flat[1].norm().item(), rel=1e-3) and flat[0].norm() > 0
 
 
 def test_estimate_of_activations_grows_with_layers_tokens_and_precision(make_task, mined):
@@ -223,12 +262,18 @@ def test_out_of_memory_goes_on_in_smaller_parts_with_the_same_step(make_task, mi
                 raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried")
             return super().loss(epoch, number)
 
+    def last_gradient(task):
+        return torch.cat([p.grad.flatten() for p in task.module.parameters() if p.grad is not None])
+
     plain, short = make_task(mined), make_task(mined)
     short.__class__ = Short
     expected, found = step(plain), step(short)
-    assert short.failures == 1 and "going on in parts of" in caplog.text
+    assert short.failures == 1
+    (message,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert message.startswith("out of memory: going on in parts of 2048 tokens that are computed twice")
     assert found["loss"] == pytest.approx(expected["loss"], abs=1e-6)
     assert found["gradient_norm"] == pytest.approx(expected["gradient_norm"], rel=1e-4)
+    assert torch.cosine_similarity(last_gradient(plain), last_gradient(short), dim=0) >= 0.9999
 
 
 def test_memory_that_never_suffices_is_an_error_and_so_is_any_other(make_task, mined, machine):

@@ -9,7 +9,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ragsmith.learn.checkpoints import weights
-from ragsmith.learn.loop import LoopSettings, fit, make_optimizer, schedule, train_step
+from ragsmith.learn.loop import LIMITS, LoopSettings, fit, make_optimizer, schedule, train_step
 
 
 def train(task, work, machine, **settings):
@@ -259,3 +259,21 @@ def test_what_a_task_keeps_between_steps_is_in_the_checkpoint_and_comes_back(toy
     with pytest.raises(KeyboardInterrupt):
         train(again, tmp_path / "run", machine, checkpoint_seconds=0.0)
     assert again.restored == {"steps": 6} and again.steps == 7
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"schedule": "foo"}, r"schedule is 'foo'; it may be cosine, linear, polynomial, constant\.$"),
+        ({"optimizer": "sgd"}, r"optimizer is 'sgd'; it may be adamw, adam\.$"),
+        ({"learning_rate": math.nan}, "learning_rate is nan; it must be a finite number of at least 0"),
+        ({"epochs": 0, "clip": 0.0}, "epochs is 0; .*clip is 0.0; it must be a finite number above 0"),
+    ],
+)
+def test_choices_and_numbers_that_cannot_be_are_refused(values, message):
+    with pytest.raises(ValueError, match=f"^LoopSettings: .*{message}"):
+        LoopSettings(**{"epochs": 1, "learning_rate": 1e-3} | values)
+
+
+def test_every_setting_has_its_limits():
+    assert set(LIMITS) == set(LoopSettings.__dataclass_fields__)

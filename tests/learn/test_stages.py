@@ -29,13 +29,13 @@ def dev(queries, passages) -> DevSet:
 
 @pytest.fixture
 def train(tiny_model, machine, queries, mined, passages, dev, tmp_path):
-    def run(stages=(), mine_again=None, work="work", lora=None, compare_alone=False, **loop):
+    def run(stages=(), mine_again=None, work="work", lora=None, compare_alone=False, base=tiny_model, **loop):
         schedule = LoopSettings(**{"epochs": 4, "learning_rate": 5e-3, "patience": 99} | loop)
         settings = RetrieverSettings(
             3, 1, 0.0, ContrastiveSettings(), schedule, lora or LoraSettings(), compare_alone=compare_alone
         )
         data = RetrieverData(queries, mined, passages, dev, tuple(stages), mine_again)
-        return train_retriever(tiny_model, data, settings, machine, tmp_path / work)
+        return train_retriever(base, data, settings, machine, tmp_path / work)
 
     return run
 
@@ -89,6 +89,34 @@ def test_adapters_train_few_weights_and_ship_as_a_plain_model(train, tiny_model,
     shipped = next(row for row in result.report["gate"] if row["shipped"])
     assert shipped["name"] != "base"
     assert dev_score(Encoder.load(result.model, machine), dev) == pytest.approx(shipped["ndcg@10"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("pooling", "query_prompt", "passage_prompt", "rank"),
+    [
+        (None, None, None, 0),
+        (None, "find: ", "text: ", 0),
+        (None, None, None, 4),
+        ("cls", None, None, 0),
+        ("lasttoken", "find: ", None, 4),
+    ],
+    ids=["plain", "prompts", "adapters", "other pooling", "all of them"],
+)
+def test_plain_sentence_transformers_gives_the_vectors_of_the_shipped_model(
+    train, tiny_model, machine, passages, dev, tmp_path, pooling, query_prompt, passage_prompt, rank
+):
+    base = adapted_base(tiny_model, pooling, query_prompt, passage_prompt, tmp_path)
+    result = train(base=base, lora=LoraSettings(rank, alpha=8), epochs=8, learning_rate=2e-2 if rank else 5e-3)
+    assert next(row for row in result.report["gate"] if row["shipped"])["name"] != "base"
+    encoder, plain = Encoder.load(result.model, machine), SentenceTransformer(str(result.model), device="cpu")
+    texts = {"query": [*dev.texts, "a"], "passage": [*passages["text"], "word " * 500]}
+    for kind, encode in (("query", plain.encode_query), ("passage", plain.encode_document)):
+        ours, theirs = encoder.encode(texts[kind], kind), encode(texts[kind])
+        theirs = theirs / np.linalg.norm(theirs, axis=1, keepdims=True)
+        assert (ours * theirs).sum(axis=1).min() >= 0.99999
+        untrained = Encoder.load(base, machine).encode(texts[kind], kind)
+        assert (ours * untrained).sum(axis=1).min() < 0.999  # what was compared has been trained
+    assert plain.prompts["query"] == (query_prompt or "")
 
 
 def test_untrained_adapters_change_no_vector_and_trained_ones_merge_exactly(tiny_model, machine):

@@ -15,6 +15,8 @@ from ragsmith.read.live_index import RefreshSettings
 from ragsmith.read.new_reader import new_reader
 from ragsmith.retrieve.models import resolve_model
 
+CONF = Path(__file__).parents[2] / "conf"
+
 
 def params(**values) -> RagTrainingParams:
     return RagTrainingParams.model_validate(values)
@@ -74,12 +76,11 @@ def test_auto_moves_both_encoders_unless_the_reader_alone_is_tuned(mode, encoder
 def test_questions_that_are_trained_beside_a_fine_tuned_reader_have_its_objective():
     assert params(mode="fine_tune", reader="rag_token", encoders="questions").taught() == "marginal"
     assert params(mode="fine_tune", reader="fid", encoders="questions").taught() == "emdr2"
-    assert params(mode="end2end", reader="rag_token", encoders="none").taught() == "none"
 
 
 def test_auto_teaches_nothing_where_no_reader_is_trained_or_no_retriever():
     assert params(mode="fine_tune").taught() == "none" == params(mode="retriever_only").taught()
-    assert params(mode="fine_tune", objective="pdist").taught() == "none"
+    assert params(mode="fine_tune", objective="none").taught() == "none"
     assert params(mode="retriever_only", objective="pdist").taught() == "pdist"
 
 
@@ -103,8 +104,29 @@ def test_auto_teaches_nothing_where_no_reader_is_trained_or_no_retriever():
         ({"mode": "retriever_only", "encoders": "none"}, "encoders is none and mode is retriever_only"),
         ({"encoders": "questions", "objective": "none", "contrastive_weight": 0}, "Nothing teaches the retriever"),
         ({"encoders": "questions", "reader": "fid", "objective": "marginal"}, "would learn nothing"),
-        ({"template": "{question}"}, "template must hold"),
-        ({"template": "{question} {passage} {passage}"}, "template must hold"),
+        ({"reader": "fid", "template": "{question}"}, "template must hold"),
+        ({"reader": "fid", "template": "{question} {passage} {passage}"}, "template must hold"),
+        (
+            {"template": "{question} {passage}"},
+            "template is for readers that write their answer; reader is extractive",
+        ),
+        ({"num_beams": 4}, "num_beams is for readers that write their answer; reader is extractive"),
+        ({"reader": "fid", "prior_weights": [0.0]}, "prior_weights is for spans; reader is fid"),
+        ({"mode": "end2end", "encoders": "none"}, "encoders is none and mode is end2end, which trains the retriever"),
+        ({"mode": "e2e", "reader": "rag_token", "encoders": "none"}, "Set mode to fine_tune, or encoders to"),
+        ({"mode": "from_scratch", "encoders": "none"}, "encoders is none and mode is from_scratch"),
+        ({"objective": "pdist"}, "objective is pdist, and with mode fine_tune and encoders auto no retriever learns"),
+        ({"reader": "fid", "objective": "marginal"}, "objective is marginal, and with mode fine_tune"),
+        ({"refresh": {"every": 500}}, r"refresh\.every is set, and passages keep their vectors with mode fine_tune"),
+        ({"refresh": {"background": "ray"}}, r"refresh\.background is set, .* Leave it out, or set encoders to both"),
+        ({"encoders": "questions", "refresh": {"lag": 3}}, r"refresh\.lag is set, .*encoders questions"),
+        ({"max_answer_tokens": 1_000_000}, "less than or equal to 4096"),
+        ({"seed": 2**32}, "less than or equal to 4294967295"),
+        ({"prior_weights": [float("nan")]}, "finite number"),
+        ({"temperature": float("inf")}, "finite number"),
+        ({"contrastive_weight": float("inf")}, "finite number"),
+        ({"dropout": float("nan")}, "finite number"),
+        ({"mode": "end2end", "refresh": {"budget": float("inf")}}, "finite number"),
         ({"refresh": {"probe_every": 0}}, "greater than or equal to 1"),
         ({"refresh": {"evry": 5}}, "not permitted"),
         ({"refresh": {"background": "thread"}}, "False, 'process' or 'ray'"),
@@ -120,7 +142,11 @@ def test_what_would_be_without_effect_or_without_a_teacher_is_refused(values, me
 @pytest.mark.parametrize(
     "values",
     [
-        {"mode": "fine_tune", "reader": "fid", "objective": "marginal"},  # objective is not used there
+        {"mode": "fine_tune", "objective": "none", "encoders": "none", "refresh": {"every": 0}},  # as by itself
+        {"reader": "rag_token", "num_beams": 4, "template": "{passage} {question}", "lora": {"rank": 2}},
+        {"reader": "fid", "prior_weights": [0.0, 5.0, 10.0, 20.0, 40.0, 80.0], "candidates": 1},
+        {"mode": "fine_tune", "encoders": "both", "objective": "pdist", "refresh": {"every": 500}},
+        {"seed": 2**32 - 1, "max_answer_tokens": 4096, "prior_weights": [0.0]},
         {"mode": "end2end", "objective": "none", "contrastive_weight": 0.5},
         {"mode": "retriever_only", "objective": "emdr2", "contrastive_weight": 0},
         {"mode": "from_scratch", "random_weights": True},
@@ -133,7 +159,7 @@ def test_what_has_a_teacher_is_taken(values):
 
 def test_every_parameter_stands_in_the_configuration_with_its_default():
     """Those that globals.yml sets are left out; a key that no file names would be found by nobody."""
-    file = Path(__file__).parents[2] / "conf/base/parameters_rag_training.yml"
+    file = CONF / "base/parameters_rag_training.yml"
     written = yaml.safe_load(file.read_text("utf-8"))["rag_training"]
     assert set(written) == set(RagTrainingParams.model_fields)
     own = {key: value for key, value in written.items() if not str(value).startswith("${")}
@@ -221,5 +247,6 @@ def test_refresh_in_the_background_is_a_process_unless_ray_is_asked_for(written,
     assert RefreshSettings(background=written).worker == worker
 
 
-def test_training_of_the_reader_alone_needs_no_ray():
-    assert not params(refresh={"background": "ray"}).wants_ray()
+@pytest.mark.parametrize("recipe", sorted((CONF / "recipes").glob("*.yml")), ids=lambda path: path.stem)
+def test_recipe_is_taken(recipe):
+    params(**yaml.safe_load(recipe.read_text("utf-8"))["run"]["params"]["rag_training"])

@@ -29,7 +29,7 @@ SEEDS = {
 
 def test_arguments_of_flagembedding_are_understood() -> None:
     params = RetrieverTrainingParams.model_validate(SEEDS)
-    assert (params.epochs, params.batch_size, params.negatives) == (3, 8, 7)
+    assert (params.epochs, params.on_ranks(1).batch_size, params.negatives) == (3, 8, 7)
     assert (params.max_query_tokens, params.max_passage_tokens) == (32, 96)
     assert params.temperature == 0.02 and params.learning_rate == 1e-5 and not params.in_batch_negatives
     assert params.pooling == "lasttoken" and params.query_prompt == "Represent: " and params.activation_gib == 0
@@ -57,6 +57,35 @@ def test_every_alias_leads_to_a_parameter_that_exists() -> None:
     assert {own for own, _ in ALIASES.values()} <= set(RetrieverTrainingParams.model_fields)
     with pytest.raises(ValidationError, match=r"train_group_size .here: negatives. cannot be 'many'"):
         RetrieverTrainingParams.model_validate({"train_group_size": "many"})
+
+
+def test_batch_of_each_process_times_the_processes_is_the_batch() -> None:
+    params = RetrieverTrainingParams.model_validate({"batch_size": 32, "per_device_train_batch_size": 8})
+    assert [params.on_ranks(ranks).batch_size for ranks in (1, 4)] == [8, 32]
+    assert RetrieverTrainingParams(batch_size=32).on_ranks(4).batch_size == 32
+    one = RetrieverTrainingParams(per_device_train_batch_size=1)
+    assert one.on_ranks(2).batch_size == 2
+    with pytest.raises(ValueError, match=r"per_device_train_batch_size is 1, and compute\.ranks is 1.*Set it to 2"):
+        one.on_ranks(1)
+
+
+def test_negatives_of_one_process_alone_are_refused_on_several() -> None:
+    params = RetrieverTrainingParams(negatives_cross_device=False)
+    assert params.on_ranks(1) is params
+    with pytest.raises(ValueError, match=r"negatives_cross_device is false, and compute\.ranks is 2.*ranks to 1"):
+        params.on_ranks(2)
+
+
+def test_memory_setting_stays_where_gradient_checkpointing_is_off() -> None:
+    given = {"gradient_checkpointing": False, "activation_gib": 0.5}
+    assert RetrieverTrainingParams.model_validate(given).activation_gib == 0.5
+    assert RetrieverTrainingParams(gradient_checkpointing=False).activation_gib == 1.5
+
+
+def test_temperature_at_which_cosines_hardly_differ_is_refused_with_the_reason() -> None:
+    assert RetrieverTrainingParams(temperature=0.5).temperature == 0.5
+    with pytest.raises(ValidationError, match=r"the scores are cosines.* above 0\.5 .*Take 0\.01 to 0\.1"):
+        RetrieverTrainingParams(temperature=0.51)
 
 
 def test_plans_that_contradict_themselves_are_refused() -> None:

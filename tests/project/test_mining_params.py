@@ -45,6 +45,7 @@ def test_every_parameter_reaches_the_library():
         "max_score": 0.8,
         "min_score": -0.3,
         "exclude_same_document": False,
+        "exclude_same_section": False,
         "near_duplicate": None,
         "rerank_k": 7,
         "too_few": "drop",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from ragsmith.compute.device import Machine
 from ragsmith.retrieve.encoder import Encoder
@@ -16,6 +17,7 @@ from ragsmith.serve.bundle import read_manifest
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
+RECIPES = sorted((ROOT / "conf/recipes").glob("*.yml"))
 MODELS = "06_models"
 UPSTREAM = ["06_models/retriever", "06_models/index", "06_models/base_index"]
 
@@ -154,14 +156,66 @@ def test_what_cannot_be_trained_is_said_before_anything_runs(project, parameters
     assert not (project.data / MODELS).exists()
 
 
-@pytest.mark.parametrize("recipe", sorted((ROOT / "conf/recipes").glob("*.yml")), ids=lambda path: path.stem)
-def test_recipe_runs_as_it_stands(finished_copy, recipe):
-    models = finished_copy.folder / "conf/test/globals.yml"
-    if "rag_token" in recipe.read_text("utf-8"):
-        models.write_text(
-            models.read_text("utf-8").replace("reader: random:bert-2x64", "reader: encoder_decoder:random:bert-2x64")
-        )
+def name_models(project, lines: dict[str, str]) -> None:
+    """Give models the names in the test environment's globals.yml."""
+    path = project.folder / "conf/test/globals.yml"
+    values = yaml.safe_load(path.read_text("utf-8"))
+    path.write_text(yaml.safe_dump({**values, "models": {**values["models"], **lines}}), "utf-8")
+
+
+def models_in(recipe: Path) -> list[dict[str, str]]:
+    """The blocks `models:` that the comments of a recipe give, in their order."""
+    comments = [line.removeprefix("#") for line in recipe.read_text("utf-8").splitlines() if line.startswith("#")]
+    blocks = re.findall(r"^   models:\n((?:     .+\n?)+)", "\n".join(comments), re.MULTILINE)
+    return [yaml.safe_load(block) for block in blocks]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_recipe_runs_unchanged_with_small_models_of_the_kinds_that_it_names(finished_copy, recipe):
+    for named in models_in(recipe)[-1:]:  # those that need no network: the same kinds, smaller
+        small = {role: spec.replace("package:all-MiniLM-L6-v2", "random:bert-2x64") for role, spec in named.items()}
+        assert all("random:" in spec for spec in small.values())
+        name_models(finished_copy, small)
     log = finished_copy.run("--config", f"conf/recipes/{recipe.name}")
-    assert "train_reader" in ran(log)
+    assert ran(log)[0] == "train_reader"  # what comes before is recognised
     report = json.loads((finished_copy.data / "08_reporting/reader.json").read_text())
     assert [row["name"] for row in report["gate"]] == ["before", "trained"] and report["steps"] > 0
+
+
+def test_from_scratch_recipe_names_bert_and_bart_and_says_when_they_cannot_be_had(project):
+    online, offline = models_in(ROOT / "conf/recipes/from_scratch.yml")
+    assert online == {"encoder": "google-bert/bert-base-uncased", "reader": "facebook/bart-base"}
+    assert offline == {
+        "encoder": "package:all-MiniLM-L6-v2",
+        "reader": "encoder_decoder:package:all-MiniLM-L6-v2",
+    }
+    name_models(project, online)
+    done = project.kedro(
+        "run", "--env", "test", "--config", "conf/recipes/from_scratch.yml",
+        HF_HUB_OFFLINE="1", HF_HUB_CACHE=str(project.folder / "empty"),
+    )  # fmt: skip
+    assert done.returncode == 1 and "Traceback" not in done.stdout and "nothing was run" in done.stdout, done.stdout
+    for role, name in online.items():
+        assert f"base_{role}: '{name}' is not in the local cache and the hub cannot be reached" in done.stdout
+    assert not (project.data / MODELS).exists()
+
+
+def test_from_scratch_recipe_trains_on_four_fifths_of_the_documents_whatever_the_parameters_say(project):
+    records = project.data / "01_raw/records"
+    records.mkdir(parents=True)
+    rows = [{"query": f"Who keeps bridge {n}?", "pos": [f"Bridge {n} is kept by miller {n}."]} for n in range(40)]
+    (records / "bridges.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    parameters = project.folder / "conf/base/parameters_data_collection.yml"
+    content = parameters.read_text("utf-8")
+    for old, new in (
+        ("documents_dev: 0.1", "documents_dev: 0.3"),
+        ("documents_test: 0.1", "documents_test: 0.3"),
+        ("enabled: true # set to false", "enabled: false # set to false"),
+    ):
+        assert old in content
+        content = content.replace(old, new)
+    parameters.write_text(content, "utf-8")
+    project.run("--config", "conf/recipes/from_scratch.yml", "--pipelines", "data_collection")
+    splits = pd.read_parquet(project.data / "03_primary/splits.parquet")
+    assert splits["document_id"].is_unique
+    assert splits["split"].value_counts().to_dict() == {"train": 32, "dev": 4, "test": 4}

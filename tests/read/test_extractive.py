@@ -258,3 +258,42 @@ def test_reading_in_the_middle_of_training_leaves_the_model_in_training(reader, 
     reader.model.train()
     reader.answer(QUESTION, found)
     assert reader.model.training
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"max_tokens": 1}, "max_tokens is 1; it must be a whole number of at least 2"),
+        ({"max_answer_tokens": 0, "candidates": 0}, "max_answer_tokens is 0; .*candidates is 0; "),
+        ({"prior_weight": float("inf")}, "prior_weight is inf; it must be a finite number"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(values, message):
+    with pytest.raises(ValueError, match=f"^ReaderSettings: .*{message}"):
+        ReaderSettings(**values)
+
+
+def test_damaged_settings_of_a_saved_reader_are_refused(reader, machine, tmp_path):
+    reader.save(tmp_path)
+    for written in ('{"max_tokens": 0}', '{"max_tokens": "many"}', '{"tokens": 5}', "[]"):
+        (tmp_path / "reader.json").write_text(written)
+        with pytest.raises(ModelError, match=r"reader\.json is damaged or of another version"):
+            ExtractiveReader.load(tmp_path, machine=machine)
+
+
+@pytest.mark.parametrize("candidates", [1, 9])
+def test_answer_that_may_be_longer_than_its_passage_takes_no_room_beyond_it(reader, found, candidates):
+    """A band of a million tokens would be some gigabytes."""
+    reader.model.eval()
+    settings = replace(reader.settings, prior_weight=2.0, candidates=candidates)
+    endless, whole = (
+        reader.with_settings(replace(settings, max_answer_tokens=longest)) for longest in (10**6, settings.max_tokens)
+    )
+    pairs = reader.encode_all(["delete a tree"] * 3, [passage.text for passage in found])
+    start, end = reader.logits(pairs)
+    assert endless.span_scores(start, end, found).shape == (3, start.shape[1], start.shape[1])
+    assert endless.read_all(["delete a tree"], [found], (1, 2)) == whole.read_all(["delete a tree"], [found], (1, 2))
+    both = start[:, :, None] + end[:, None, :]
+    ordered = both.triu().masked_fill(~torch.ones_like(both, dtype=torch.bool).triu(), float("-inf"))
+    scores = endless.with_settings(replace(endless.settings, prior_weight=0.0)).span_scores(start, end, found)
+    torch.testing.assert_close(scores.flatten(1).logsumexp(1), ordered.flatten(1).logsumexp(1))

@@ -12,7 +12,9 @@ import pytest
 import torch
 from sentence_transformers.sentence_transformer.modules import Router
 
+from ragsmith.learn.embedding import set_dropout
 from ragsmith.learn.loop import LoopSettings, fit, make_optimizer, train_step
+from ragsmith.read.causal import CausalReader
 from ragsmith.read.dev_answers import holds_answer
 from ragsmith.read.examples import ReadingExample
 from ragsmith.read.extractive import ExtractiveReader, ReaderSettings
@@ -53,7 +55,7 @@ def encoder_decoder(own_cache):
 
 
 @pytest.fixture
-def make_task(tiny_model, encoder_decoder, machine, tmp_path):
+def make_task(tiny_model, encoder_decoder, generators, machine, tmp_path):
     """A task over the six passages, and what it is made of."""
 
     def make(
@@ -65,6 +67,8 @@ def make_task(tiny_model, encoder_decoder, machine, tmp_path):
         refresh=None,
         max_tokens=48,
         apart=False,
+        generator="",
+        longest=0,
     ) -> JointTask:
         passages = pd.DataFrame(rows, columns=["passage_id", "title", "text"])
         model = load_sentence_transformer(tiny_model)
@@ -78,9 +82,13 @@ def make_task(tiny_model, encoder_decoder, machine, tmp_path):
         live = LiveIndex(encoder, start, passages, refresh or RefreshSettings(), tmp_path / "index")
         weight = 1 / settings.temperature
         if kind == "extractive":
-            reader = ExtractiveReader.load(tiny_model, ReaderSettings(max_tokens, 6, weight), machine)
+            reader = ExtractiveReader.load(tiny_model, ReaderSettings(max_tokens, longest or 6, weight), machine)
+        elif kind == "causal" or generator:
+            chosen = GenerativeSettings(kind, max_tokens, longest or 8, weight)
+            loader = CausalReader if kind == "causal" else Seq2SeqReader
+            reader = loader.load(generators(generator or "gpt2"), chosen, machine)
         else:
-            chosen = GenerativeSettings(kind, max_tokens, 8, weight)
+            chosen = GenerativeSettings(kind, max_tokens, longest or 8, weight)
             reader = Seq2SeqReader.load(encoder_decoder, chosen, machine)
             with torch.no_grad():  # as drawn, it says nearly the same after every passage, and would teach nothing
                 for parameter in reader.model.parameters():
@@ -140,10 +148,11 @@ class Reference:
         queries = [self.vector(question.text, "query") for question in questions]
         found = []
         for question, query in zip(questions, queries, strict=True):
-            ranked = sorted(self.ids, key=lambda passage_id: -(query @ passages[passage_id]).item())[:6]
-            ranked = [passage_id for passage_id in ranked if (question.query_id, passage_id) not in self.unclear][:3]
+            most = self.settings.passages
+            ranked = sorted(self.ids, key=lambda passage_id: -(query @ passages[passage_id]).item())[: 2 * most]
+            ranked = [one for one in ranked if (question.query_id, one) not in self.unclear][:most]
             if question.right and not question.right & set(ranked):
-                ranked[2:] = []
+                ranked[most - 1 :] = []
                 ranked.append(min(question.right))
             found.append(ranked)
         parts, apart = [], []
@@ -164,7 +173,7 @@ class Reference:
         return loss, len(parts) / len(questions)
 
     def of_question(self, question, found, prior, objective) -> torch.Tensor | None:
-        read = self.spans if self.kind == "extractive" else self.written
+        read = {"extractive": self.spans, "causal": self.prompted}.get(self.kind, self.written)
         shares = read(question, found)
         if shares is None:
             return None
@@ -183,8 +192,10 @@ class Reference:
                 nll = -(taught[:, None] + tokens).logsumexp(0).sum()
             elif self.kind == "rag_sequence":
                 nll = -(taught + tokens.sum(1)).logsumexp(0)
-            else:
+            elif self.kind == "fid":
                 nll = -self.fused(question, found).sum()
+            else:
+                nll = -self.after_prompt(question, found).sum()
         if objective == "emdr2":
             return nll - self.settings.objective_weight * (prior + likelihood)[readable].logsumexp(0)
         if objective == "pdist":
@@ -216,17 +227,33 @@ class Reference:
         return shares if any(torch.isfinite(right) for _, right in shares) else None
 
     def target(self, question) -> list[int]:
-        # BERT's start and end mark the answer; what starts the decoder is no part of it.
-        return self.tokenizer(question.answers[0])["input_ids"][1:]
+        # What starts the decoder is no part of the answer (BERT's tokenizer begins with it); what ends it is.
+        special = self.reader.generation_config
+        ids = self.tokenizer((" " if self.kind == "causal" else "") + question.answers[0])["input_ids"]
+        ids = ids[1:] if ids[0] == special.decoder_start_token_id else ids
+        ids = ids[:-1] if ids[-1] == special.eos_token_id else ids
+        return [*ids[: self.longest - 1], special.eos_token_id]
 
     def log_probs(self, target, **inputs) -> torch.Tensor:
-        seen = torch.tensor([[self.tokenizer.cls_token_id, *target[:-1]]])
+        seen = torch.tensor([[self.reader.generation_config.decoder_start_token_id, *target[:-1]]])
         logits = self.reader(decoder_input_ids=seen, **inputs).logits[0].log_softmax(-1)
         return logits[range(len(target)), target]
 
     def composed(self, question, passage_id) -> torch.Tensor:
-        text = f"question: {question.text} context: {self.texts[passage_id]}"
-        return torch.tensor([self.tokenizer(text)["input_ids"]])
+        ids = self.tokenizer(f"question: {question.text} context: {self.texts[passage_id]}")["input_ids"]
+        assert len(ids) <= self.limit  # nothing is cut
+        return torch.tensor([ids])
+
+    def prompted(self, question, found):
+        return [self.after_prompt(question, [passage_id]) for passage_id in found]
+
+    def after_prompt(self, question, found) -> torch.Tensor:
+        listed = "\n".join(f"[{number}] {self.texts[one]}" for number, one in enumerate(found, start=1))
+        prompt = self.tokenizer(f"question: {question.text} context: {listed}")["input_ids"]
+        assert len(prompt) <= self.limit  # nothing is cut
+        target = self.target(question)
+        logits = self.reader(torch.tensor([[*prompt, *target]])).logits[0].log_softmax(-1)
+        return logits[range(len(prompt) - 1, len(prompt) + len(target) - 1), target]
 
     def written(self, question, found):
         target = self.target(question)
@@ -242,18 +269,19 @@ class Reference:
 # What the constructor refuses is left out: see test_settings_that_train_nothing_are_refused.
 CASES = [
     (kind, objective, weight)
-    for kind in ("extractive", "rag_token", "rag_sequence", "fid")
+    for kind in ("extractive", "rag_token", "rag_sequence", "fid", "causal")
     for objective in ("none", "marginal", "emdr2", "pdist")
     for weight in (0.0, 0.5)
-    if (objective, weight) != ("none", 0.0) and (kind, objective) != ("fid", "marginal")
+    if (objective, weight) != ("none", 0.0) and (kind in {"fid", "causal"}, objective) != (True, "marginal")
 ]
+LIMITS = {"extractive": 48, "causal": 240}  # tokens; 96 of the others
 
 
 @pytest.mark.parametrize(("kind", "objective", "weight"), CASES)
 def test_loss_and_gradients_are_those_of_the_formulas(make_task, kind, objective, weight):
     settings = replace(SETTINGS, objective=objective, contrastive_weight=weight)
     asked = ASKED if kind == "extractive" else [replace(one, answers=one.answers[:1]) for one in ASKED]
-    task = make_task(kind, settings, asked, max_tokens=48 if kind == "extractive" else 96)
+    task = make_task(kind, settings, asked, max_tokens=LIMITS.get(kind, 96))
     loss, figures, *found = gradients(task)
     reference = Reference(task, kind)
     order = np.random.default_rng([0, 0, 0]).permutation(4)
@@ -261,6 +289,53 @@ def test_loss_and_gradients_are_those_of_the_formulas(make_task, kind, objective
     expected.backward()
     assert loss == pytest.approx(expected.item(), rel=1e-5)
     assert figures["readable"] == readable == (0.75 if kind == "extractive" else 1.0)
+    assert same(found[0], flat(reference.retriever)) and same(found[1], flat(reference.reader))
+
+
+@pytest.mark.parametrize(
+    ("kind", "objective"),
+    [("rag_token", "marginal"), ("rag_sequence", "marginal"), ("rag_sequence", "pdist"), ("fid", "emdr2")],
+)
+@pytest.mark.parametrize("generator", ["t5", "bart"])
+def test_generator_with_another_tokenizer_than_the_encoder_gives_loss_and_gradients_of_the_formulas(
+    make_task, kind, objective, generator
+):
+    settings = replace(SETTINGS, objective=objective, contrastive_weight=0.5)
+    asked = [replace(one, answers=one.answers[:1]) for one in ASKED]
+    task = make_task(kind, settings, asked, max_tokens=128, generator=generator)
+    assert len(task.reader.tokenizer) < 400 < len(task.encoder.model.tokenizer)
+    loss, _, *found = gradients(task)
+    reference = Reference(task, kind)
+    order = np.random.default_rng([0, 0, 0]).permutation(4)
+    expected, _ = reference.loss([asked[place] for place in order], objective, 0.5)
+    expected.backward()
+    assert loss == pytest.approx(expected.item(), rel=1e-5)
+    assert same(found[0], flat(reference.retriever)) and same(found[1], flat(reference.reader))
+
+
+@pytest.mark.parametrize(
+    ("kind", "objective"),
+    [
+        ("extractive", "marginal"),
+        ("extractive", "pdist"),
+        ("rag_token", "marginal"),
+        ("rag_sequence", "marginal"),
+        ("rag_sequence", "emdr2"),
+        ("fid", "pdist"),
+        ("causal", "emdr2"),
+    ],
+)
+def test_answers_of_one_token_give_loss_and_gradients_of_the_formulas(make_task, kind, objective):
+    """A span of one token; what is written is the end mark alone."""
+    settings = replace(SETTINGS, objective=objective)
+    task = make_task(kind, settings, max_tokens=LIMITS.get(kind, 96), longest=1)
+    loss, figures, *found = gradients(task)
+    reference = Reference(task, kind)
+    order = np.random.default_rng([0, 0, 0]).permutation(4)
+    expected, readable = reference.loss([ASKED[place] for place in order], objective, 0.0)
+    expected.backward()
+    assert loss == pytest.approx(expected.item(), rel=1e-5)
+    assert figures["readable"] == readable == (0.25 if kind == "extractive" else 1.0)
     assert same(found[0], flat(reference.retriever)) and same(found[1], flat(reference.reader))
 
 
@@ -321,6 +396,28 @@ def test_parts_of_the_loss_are_in_the_figures_and_add_up(make_task):
     assert loss == pytest.approx(sum(figures[name] for name in parts), rel=1e-6) and all(figures[n] for n in parts)
     others = {"readable", "prior_entropy", "index_version", "index_age"}
     assert set(figures) == {*parts, *others} and 0 < figures["prior_entropy"] <= 1
+
+
+@pytest.mark.parametrize(("temperature", "bounds"), [(1.0, (0.9, 1.0)), (0.005, (0.2, 0.9)), (1e-6, (0.0, 0.01))])
+def test_entropy_of_the_prior_is_that_of_the_formula_as_a_share_of_the_largest(make_task, temperature, bounds):
+    asked = [replace(one, right=frozenset()) for one in ASKED]
+    task = make_task(settings=replace(SETTINGS, temperature=temperature), train=asked)
+    entropies = []
+    for question in asked:
+        cosines = sorted((task.index.vectors @ task.encoder.encode([question.text], "query")[0]).astype(np.float64))
+        scores = np.array(cosines[-3:]) / temperature
+        shares = np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
+        entropies.append(-sum(share * math.log(share) for share in shares if share) / math.log(3))
+    found = gradients(task)[1]["prior_entropy"]
+    assert found == pytest.approx(np.mean(entropies), abs=1e-4) and bounds[0] <= found <= bounds[1]
+
+
+def test_entropy_of_a_flat_prior_is_one(make_task):
+    task = make_task()
+    with torch.no_grad():  # every text gets the same vector
+        for parameter in task.encoder.model.parameters():
+            parameter.zero_()
+    assert gradients(task)[1]["prior_entropy"] == pytest.approx(1.0, abs=1e-6)
 
 
 # --- what moves ---
@@ -495,8 +592,11 @@ def test_knowledge_base_smaller_than_the_passages_asked_is_read_whole(make_task)
     few = make_task(settings=replace(SETTINGS, passages=50), rows=ROWS[:2], train=ASKED[:1] * 1, dev=ASKED[:1])
     few.settings = replace(few.settings, batch_size=1)
     loss, figures, of_retriever, of_reader = gradients(few)
-    assert math.isfinite(loss) and figures["readable"] == 1.0
-    assert torch.isfinite(of_retriever).all() and torch.isfinite(of_reader).all()
+    reference = Reference(few, "extractive", ROWS[:2])
+    expected, _ = reference.loss(ASKED[:1], "marginal", 0.0)
+    expected.backward()
+    assert loss == pytest.approx(expected.item(), rel=1e-5) and figures["readable"] == 1.0
+    assert same(of_retriever, flat(reference.retriever)) and same(of_reader, flat(reference.reader))
     assert sorted(row for row, _ in few.retrieve(ASKED[:1])[0]) == [0, 1]
 
 
@@ -599,6 +699,21 @@ def test_what_is_frozen_needs_no_place_in_checkpoints_and_has_no_dropout(make_ta
     assert not model.training and not any(p.requires_grad for p in model.parameters())
 
 
+@pytest.mark.parametrize("generator", ["bart", "t5", "gpt2"])
+def test_dropout_that_is_asked_for_is_that_of_all_layers_of_a_generator(writer, generator):
+    reader = writer(generator, "causal" if generator == "gpt2" else "fid")
+    ids = torch.tensor([reader.tokenizer("What does rmtree delete?")["input_ids"]])
+    inputs = {"input_ids": ids} if generator == "gpt2" else {"input_ids": ids, "decoder_input_ids": ids}
+    reader.model.eval()
+    plain = reader.model(**inputs).logits
+    reader.model.train()
+    assert not torch.equal(reader.model(**inputs).logits, plain)
+    set_dropout(reader.model, 0.0)
+    assert torch.equal(reader.model(**inputs).logits, plain)
+    set_dropout(reader.model, 0.5)
+    assert not torch.equal(reader.model(**inputs).logits, plain)
+
+
 def test_frozen_retriever_is_asked_once_and_one_that_moves_each_time(make_task):
     for encoders, expected in (("none", 2), ("both", 4)):
         settings = replace(SETTINGS, encoders=encoders, objective="none", contrastive_weight=1.0)
@@ -613,6 +728,16 @@ def test_frozen_retriever_is_asked_once_and_one_that_moves_each_time(make_task):
         task.dev_score()
         task.dev_score()
         assert len(searched) == expected and len(searched[0]) == 4
+
+
+def test_dev_question_with_the_id_of_a_training_question_gets_passages_of_its_own(make_task):
+    settings = replace(SETTINGS, encoders="none", objective="none", search="bm25", passages=1)
+    dev = [replace(ASKED[2], query_id="q1")]
+    task = make_task("rag_token", settings, ASKED[:1], dev, max_tokens=96)
+    read = shown(task)
+    assert [[ROWS[row][0] for row, _ in task.retrieve(some)[0]] for some in (ASKED[:1], dev)] == [["p1"], ["p3"]]
+    task.dev_score()
+    assert read == [["p3"]]
 
 
 def test_guessed_right_passage_does_not_make_the_same_answer_wrong_in_others(make_task):

@@ -86,6 +86,18 @@ def test_search_sees_the_version_in_use_in_each_mode(live_index, mode):
             assert list(found["passage_id"]) == [live.passage_ids[place] for place in np.argsort(-row)[:5]]
 
 
+@pytest.mark.parametrize("where", [False, True])
+def test_log_says_how_long_training_waited_for_a_version_and_what_share_refreshes_have(live_index, caplog, where):
+    live = live_index(every=2, overlap=0.0, budget=0.5, background=where, lag=1)
+    live.note_training(4 * live.cost())
+    with caplog.at_level("INFO"):
+        live.before_step(2, QUESTIONS)
+        live.before_step(3, QUESTIONS)
+    assert live.version == 1 and live.seconds > 0
+    said = f"index: version 1, of step 2: training waited {live.seconds:.1f} s, {live.seconds:.1f} s so far"
+    assert f"{said}; refreshes within the budget took 25.0 % of the computation" in caplog.text
+
+
 # --- when it is due ---
 
 

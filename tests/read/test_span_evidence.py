@@ -1,6 +1,7 @@
 """The loss of marked spans, and how likely they are after each passage."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -103,3 +104,14 @@ def test_answer_longer_than_any_span_may_be_is_not_right(reader):
     passage = ReadingPassage("p1", "one two three four five six seven eight", 0.0)
     assert evidence(reader, example(passage, answers=[passage.text]))[1].tolist() == [False]
     assert evidence(reader, example(passage, answers=[passage.text, "two three"]))[1].tolist() == [True]
+
+
+def test_longest_answer_beyond_the_passage_leaves_loss_and_likelihood_as_with_its_length(reader):
+    asked = example(RMTREE, SQRT, answers=(RMTREE.text,))
+    endless, whole = (
+        evidence(reader.with_settings(replace(reader.settings, max_answer_tokens=longest)), asked)
+        for longest in (10**6, reader.settings.max_tokens)
+    )
+    assert whole[1].tolist() == [True] and math.isfinite(whole[0].nll.item()) and whole[0].nll.item() > 0
+    assert torch.equal(endless[0].nll, whole[0].nll)
+    assert torch.equal(endless[0].log_likelihood, whole[0].log_likelihood)

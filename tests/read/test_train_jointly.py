@@ -12,6 +12,7 @@ from ragsmith.learn.checkpoints import weights
 from ragsmith.learn.loop import LoopSettings
 from ragsmith.learn.lora import LoraSettings
 from ragsmith.read.background import BackgroundRefresh
+from ragsmith.read.causal import CausalReader
 from ragsmith.read.extractive import ExtractiveReader, ReaderSettings
 from ragsmith.read.generative import GenerativeSettings
 from ragsmith.read.joint import JointTask
@@ -22,7 +23,14 @@ from ragsmith.read.new_reader import new_reader
 from ragsmith.read.readers import load_reader
 from ragsmith.read.reading import ReadingPassage
 from ragsmith.read.seq2seq import Seq2SeqReader
-from ragsmith.read.train_jointly import JointPlan, check_questions, choose_retriever, train_jointly, without_span
+from ragsmith.read.train_jointly import (
+    JointPlan,
+    check_questions,
+    choose_retriever,
+    instructive,
+    train_jointly,
+    without_span,
+)
 from ragsmith.retrieve.build import build_index
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.hnsw import HnswSettings
@@ -271,6 +279,60 @@ def test_training_that_fails_leaves_no_process_behind(train, monkeypatch):
     assert len(started) == 1 and started[0].poll() is not None
 
 
+@pytest.fixture
+def crashing(monkeypatch):
+    """Every refresh in the background is killed as soon as it has begun; how many have."""
+    started, start = [], BackgroundRefresh._start
+
+    def dying(self):
+        start(self)
+        self.worker.process.kill()
+        started.append(self.step)
+
+    monkeypatch.setattr(BackgroundRefresh, "_start", dying)
+    return started
+
+
+CRASHING = RefreshSettings(every=1, overlap=0.0, budget=99.0, background=True, lag=1)
+
+
+def test_training_whose_refreshes_all_crash_ends_well_with_a_fresh_index_and_counts_them(
+    train, crashing, town_base, machine, caplog
+):
+    run = train(plan=replace(PLAN, refresh=CRASHING))
+    assert run.report["gate"][1]["shipped"] and run.index != town_base.index
+    assert index_model(run.index) == model_hash(str(run.retriever)) != model_hash(str(town_base.retriever))
+    index = DenseIndex.load(run.index)
+    texts = passage_inputs(town_base.passages.set_index("passage_id").loc[index.passage_ids].reset_index())
+    assert np.array_equal(index.vectors, Encoder.load(run.retriever, machine).encode(texts, "passage"))
+    # Three steps an epoch: one begins in the second, fails in the third, and the next one ends with the evaluation.
+    counted = caplog.text.count("failed: exit status -9")
+    assert run.report["index"]["failed"] == counted == 4 and len(crashing) == 8
+    assert run.report["index"]["refreshes"] == 4  # those that evaluation has made
+    log = pd.read_json(run.log, lines=True)
+    assert log["refreshes_failed"].max() == 4
+    load_reader(run.reader, machine)
+
+
+@pytest.mark.parametrize("label", ["", "index"], ids=["for the last evaluation", "for what ships"])
+def test_training_whose_last_index_cannot_be_made_either_ends_with_an_error_about_it_and_leaves_nothing(
+    train, crashing, monkeypatch, tmp_path, caplog, label
+):
+    encode = Encoder.encode
+
+    def failing(self, texts, kind, said=""):
+        if kind == "passage" and said == label and len(crashing) >= 2:
+            raise RuntimeError("the card has fallen off the bus")
+        return encode(self, texts, kind, said)
+
+    monkeypatch.setattr(Encoder, "encode", failing)
+    with pytest.raises(RuntimeError, match="fallen off the bus") as raised:
+        train(plan=replace(PLAN, refresh=CRASHING, loop=replace(LOOP, epochs=1)))
+    assert "The index of the 12 passages could not be made anew" in " ".join(raised.value.__notes__)
+    assert "The refresh that began at step 1 failed: exit status -9" in caplog.text
+    assert [path for name in ("reader", "retriever", "index") for path in (tmp_path / "work" / name).rglob("*")] == []
+
+
 # --- readers that write ---
 
 
@@ -312,6 +374,34 @@ def test_adapters_alone_are_trained_and_are_merged_into_what_is_saved(train, mac
     a, b = (trained[f"{stem}.lora_{side}.default.weight"] for side in "AB")
     key = f"{stem.removeprefix('base_model.model.')}.weight"
     torch.testing.assert_close(loaded.model.state_dict()[key], first[key] + 2.0 * b @ a)
+
+
+def test_adapters_of_a_causal_reader_are_trained_with_its_retriever_and_the_saved_reader_answers_alike(
+    train, town_base, town_questions, machine, generators
+):
+    values = {"max_tokens": 200, "max_answer_tokens": 6}
+    reader = new_reader(generators("gpt2"), "causal", values, LoraSettings(rank=2), machine)
+    before = {name: value.detach().clone() for name, value in reader.model.named_parameters()}
+    trained = {}
+
+    def keep(merge=reader.model.merge_and_unload):
+        trained.update({name: value.detach().clone() for name, value in reader.model.named_parameters()})
+        return merge()
+
+    reader.model.merge_and_unload = keep
+    plan = replace(PLAN, loop=replace(LOOP, epochs=2))
+    run = train(reader=reader, plan=plan, objective="emdr2", passages=2)
+    adapters = {name for name in before if "lora_" in name}
+    moved = {name for name, value in before.items() if not torch.equal(value, trained[name])}
+    assert moved == adapters and adapters != set(before) and len(trained) == len(before)
+    log = pd.read_json(run.log, lines=True)
+    assert log.loc[log["kind"] == "train", ["reader_loss", "retriever_loss"]].notna().all(axis=None)
+    loaded = load_reader(run.reader, machine)
+    assert type(loaded) is CausalReader and not list(run.reader.glob("adapter*"))
+    found = [answers(run, town_base, town_questions, machine, one, k=2) for one in (reader, loaded)]
+    assert found[0] == found[1] and any(found[0])
+    first = CausalReader.load(generators("gpt2"), loaded.settings, machine).model.state_dict()
+    assert any(not torch.equal(value, first[name]) for name, value in loaded.model.state_dict().items())
 
 
 # --- what is refused ---
@@ -402,6 +492,68 @@ def test_question_that_nobody_judged_is_left_out_where_nothing_that_is_found_hol
     assert (report["without_answer"], report["without_span"], report["examples"], report["unjudged"]) == (1, 0, 11, 11)
     with pytest.raises(ValueError, match="There is no training question with an answer that is a span"):
         train("none", [replace(one, answers=("transparent",)) for one in guessed])
+
+
+@pytest.mark.parametrize(
+    ("joint", "empty", "left_out"),
+    [
+        # Where passages are found anew, the answer may stand in any; of those that stand in none, a guess still
+        # teaches the retriever by contrast.
+        ({}, 2, 1),
+        ({"contrastive_weight": 0.0}, 2, 2),
+        ({"encoders": "questions"}, 2, 1),
+        ({"train_reader": False, "contrastive_weight": 0.0}, 2, 2),
+        # Where they are not, it must stand in what is found now: q3's does, and q4's does not.
+        ({"encoders": "none", "objective": "none", "search": "bm25", "passages": 1}, 3, 3),
+        ({"search": "bm25", "passages": 1}, 3, 2),
+    ],
+)
+def test_unjudged_questions_whose_answer_stands_nowhere_are_counted_warned_of_and_left_out_in_all_modes(
+    live_index, reader, town_questions, caplog, joint, empty, left_out
+):
+    asked = [replace(one, right=frozenset(), judged=False) for one in town_questions]
+    asked[0] = replace(asked[0], answers=("transparent",))
+    asked[1] = replace(town_questions[1], judged=False, answers=("no",))  # a guess, and nothing to be found by
+    asked[3] = replace(asked[3], text="What colour is the car in Bonn?")  # of Essen, which BM25 does not find
+    with caplog.at_level(logging.WARNING):
+        kept, lost, unanswered = instructive(reader, asked, live_index(), replace(JOINT, **joint))
+    assert (len(kept), lost, unanswered) == (12 - left_out, 0, empty)
+    gone = {question.query_id for question in asked} - {question.query_id for question in kept}
+    assert gone <= {"q1", "q2", "q4"} and "q1" in gone
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith(f"{empty} of 12 training questions teach the reader nothing") and "(q1, q2" in line
+    assert ("none that is found holds" in line) == (empty == 3)
+
+
+def test_report_counts_questions_that_end_to_end_training_leaves_out(
+    town_base, town_questions, reader, machine, tmp_path
+):
+    asked = [replace(one, right=frozenset(), judged=False) for one in town_questions]
+    asked[0] = replace(asked[0], answers=("transparent",))
+    plan = replace(PLAN, loop=replace(LOOP, epochs=1))
+    report = train_jointly(reader, town_base, asked, town_questions, plan, machine, tmp_path / "work").report
+    assert [report[name] for name in ("without_answer", "without_span", "left_out", "examples")] == [1, 0, 1, 11]
+
+
+@pytest.mark.parametrize("kind", ["extractive", "rag_token"])
+def test_retriever_alone_is_not_trained_on_questions_without_a_right_passage(
+    live_index, reader, writer, town_questions, caplog, kind
+):
+    asked = [replace(town_questions[0], right=frozenset()), *town_questions[1:]]
+    settings = replace(JOINT, train_reader=False, objective="none")
+    chosen = reader if kind == "extractive" else writer("t5", kind)
+    with caplog.at_level(logging.WARNING):
+        kept, *_ = instructive(chosen, asked, live_index(), settings)
+    assert kept == town_questions[1:]
+    assert "1 of 12 training questions are left out: no right passage of theirs is known" in caplog.text
+    with pytest.raises(ValueError, match=r"no training question that could teach the retriever: none has a right"):
+        instructive(chosen, asked[:1], live_index("again"), settings)
+
+
+def test_reader_that_writes_learns_from_answers_that_stand_nowhere(live_index, writer, town_questions, caplog):
+    asked = [replace(one, right=frozenset(), judged=False, answers=("transparent",)) for one in town_questions]
+    assert instructive(writer("t5", "rag_token"), asked, live_index(), JOINT) == (asked, 0, 0)
+    assert not caplog.records
 
 
 def test_answer_that_was_marked_by_hand_is_a_span_however_it_is_spelled(live_index, town_questions):

@@ -12,10 +12,15 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from safetensors.torch import load_file
 from transformers import (
+    AutoModelForCausalLM,
+    BertModel,
     DPRConfig,
+    DPRContextEncoder,
     DPRQuestionEncoder,
     GenerationConfig,
+    RagConfig,
     RagRetriever,
     RagSequenceForGeneration,
     RagTokenForGeneration,
@@ -23,8 +28,12 @@ from transformers import (
 from transformers.models.rag.retrieval_rag import CustomHFIndex
 
 from ragsmith.compute.batching import padded
+from ragsmith.read.joint import JointTask
+from ragsmith.read.joint_settings import JointSettings
 from ragsmith.read.objectives import log_prior
 from ragsmith.read.reading import ReadingPassage
+from ragsmith.retrieve.encoder import Encoder, load_sentence_transformer
+from ragsmith.retrieve.routes import separated
 
 HF = {"rag_token": RagTokenForGeneration, "rag_sequence": RagSequenceForGeneration}
 QUESTIONS = ["How do I delete a directory?", "What is the capital of France?"]
@@ -35,6 +44,7 @@ PASSAGES = [
 ANSWERS = ["shutil.rmtree deletes", "Paris"]
 DOCS = 2
 LENGTH = 8
+DPR = DPRConfig(vocab_size=30, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
 
 
 def theirs(reader, n_docs=DOCS, **generation):
@@ -42,9 +52,7 @@ def theirs(reader, n_docs=DOCS, **generation):
     # transformers keeps what decoding needs in two places: RAG-Token reads its own, RAG-Sequence the generator's.
     config = GenerationConfig(**(reader.model.generation_config.to_diff_dict() | generation))
     torch.manual_seed(0)
-    encoder = DPRQuestionEncoder(
-        DPRConfig(vocab_size=30, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
-    )
+    encoder = DPRQuestionEncoder(DPR)
     generator = copy.deepcopy(reader.model)
     if not hasattr(generator.config, "bos_token_id"):
         generator.config.bos_token_id = None  # see the test of this bug
@@ -55,6 +63,15 @@ def theirs(reader, n_docs=DOCS, **generation):
     model.config.generator.bos_token_id = getattr(reader.model.config, "bos_token_id", None)
     model.generation_config = config
     return model
+
+
+def their_retriever(config, reader, vectors):
+    """A `RagRetriever` over two passages with these vectors."""
+    table = {"title": ["one", "two"], "text": ["shutil.rmtree(path)", "math.sqrt(x)"], "embeddings": vectors}
+    base = Dataset.from_dict(table)
+    base.add_faiss_index("embeddings", metric_type=faiss.METRIC_INNER_PRODUCT)
+    index = CustomHFIndex(len(vectors[0]), base)
+    return RagRetriever(config, reader.tokenizer, reader.tokenizer, index, init_retrieval=False)
 
 
 def contexts(reader, questions=QUESTIONS, passages=PASSAGES):
@@ -210,14 +227,8 @@ def test_b3_one_token_answers_lose_their_prior_in_rag_sequence_of_transformers(w
 
 
 def test_b4_passages_that_are_not_there_get_a_share_in_transformers(writer):
-    vectors = [[-1.0, 0.0], [0.0, -1.0]]
-    table = {"title": ["one", "two"], "text": ["shutil.rmtree(path)", "math.sqrt(x)"], "embeddings": vectors}
-    base = Dataset.from_dict(table)
-    base.add_faiss_index("embeddings", metric_type=faiss.METRIC_INNER_PRODUCT)
     reader = writer("bart", "rag_token", prior_weight=1.0)
-    retriever = RagRetriever(
-        theirs(reader).config, reader.tokenizer, reader.tokenizer, CustomHFIndex(2, base), init_retrieval=False
-    )
+    retriever = their_retriever(theirs(reader).config, reader, [[-1.0, 0.0], [0.0, -1.0]])
     given, _, found = retriever.retrieve(np.array([[1.0, 1.0]], dtype=np.float32), n_docs=4)
     # The last passage comes three times, twice with a vector of zeros: a higher score than the real ones have.
     assert list(found[0]["text"]).count("math.sqrt(x)") == 3
@@ -320,3 +331,115 @@ def test_streaming_fails_in_transformers_and_gives_the_answer_here(writer):
     with pytest.raises(ValueError, match="streamer"):
         theirs(reader).generate(**contexts(reader), streamer=TextStreamer(reader.tokenizer))
     assert "".join(reader.stream(QUESTIONS[0], PASSAGES[0])) == reader.answer(QUESTIONS[0], PASSAGES[0]).text
+
+
+@pytest.mark.parametrize("kind", HF)
+def test_b6_trained_encoder_of_passages_is_written_by_transformers_and_lost_when_it_is_loaded(
+    writer, tiny_model, machine, tmp_path, kind
+):
+    model = theirs(writer("bart", kind))
+    model.set_context_encoder_for_training(DPRContextEncoder(DPR))
+    model.save_pretrained(tmp_path / "theirs")
+    written = load_file(tmp_path / "theirs/model.safetensors")
+    assert sum(name.startswith("rag.ctx_encoder.") for name in written) == len(DPRContextEncoder(DPR).state_dict())
+    assert HF[kind].from_pretrained(tmp_path / "theirs").rag.ctx_encoder is None
+    # A retriever with two encoders here comes back with both.
+    ours = Encoder(separated(load_sentence_transformer(tiny_model)), machine)
+    with torch.no_grad():
+        for parameter in ours.towers["passage"].module.parameters():
+            parameter.mul_(1.5)
+    texts = [passage.text for passage in PASSAGES[0]]
+    expected = ours.encode(texts, "passage")
+    assert np.abs(expected - ours.encode(texts, "query")).max() > 0.01
+    ours.model.save(str(tmp_path / "ours"), create_model_card=False)
+    assert np.array_equal(Encoder.load(tmp_path / "ours", machine).encode(texts, "passage"), expected)
+
+
+@pytest.mark.parametrize("kind", HF)
+def test_encoder_that_gives_a_state_for_each_token_cannot_ask_questions_in_transformers(
+    writer, tiny_model, live_index, town_questions, kind
+):
+    reader = writer("bart", kind)
+    bert = BertModel.from_pretrained(tiny_model)
+    ids = {"pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2}
+    model = HF[kind](question_encoder=bert, generator=copy.deepcopy(reader.model), n_docs=2, **ids)
+    model.set_retriever(their_retriever(model.config, reader, np.eye(2, bert.config.hidden_size).tolist()))
+    asked = torch.tensor([[0, 5, 6, 2]])
+    with pytest.raises(ValueError, match="Shape of query must be 2D"):
+        model(input_ids=asked, labels=asked)
+    # The same BERT, pooled as its folder says, asks and learns here.
+    task = JointTask(reader, live_index(), town_questions, [], JointSettings(batch_size=2, passages=2), "base")
+    task.loss(0, 0)[0].backward()
+    assert (
+        sum(parameter.grad.abs().sum() for parameter in task.encoder.model.parameters() if parameter.grad is not None)
+        > 0
+    )
+
+
+@pytest.mark.parametrize("name", ["bart", "t5"])
+@pytest.mark.parametrize("kind", HF)
+def test_b8_labels_as_the_generator_itself_takes_them_are_misaligned_in_transformers(writer, name, kind):
+    reader = writer(name, kind)
+    model, targets, inputs = theirs(reader), reader.targets(ANSWERS), contexts(reader)
+    labels = padded(targets, reader.pad, "cpu")[0]
+    with torch.no_grad():
+        ours = our_losses(reader, inputs["doc_scores"], targets)
+        right = model(**inputs, labels=their_labels(reader, targets)).loss
+        # Without the start token in front, and with what its decoder is to see beside: both without a word.
+        plain = model(**inputs, labels=labels).loss
+        shifted = model(**inputs, labels=labels, decoder_input_ids=reader.shifted(labels)).loss
+    assert ours.tolist() == pytest.approx(right.tolist(), rel=1e-5)
+    assert (plain < ours - 1).all() and (shifted[0] < ours[0] - 1)
+    # Here the start token is the reader's own matter: targets are the tokens of the answer and no more.
+    assert reader.start not in {target[0] for target in targets}
+
+
+@pytest.mark.parametrize("kind", HF)
+def test_decoder_alone_cannot_be_the_generator_in_transformers(writer, generators, kind):
+    generator = AutoModelForCausalLM.from_pretrained(generators("gpt2"))
+    config = RagConfig.from_question_encoder_generator_configs(DPR, generator.config)
+    with pytest.raises(ValueError, match="AutoModelForSeq2SeqLM"):
+        HF[kind](config)
+    seq2seq = writer("bart", kind)
+    model = HF[kind](config, question_encoder=DPRQuestionEncoder(DPR), generator=generator)
+    with pytest.raises(AttributeError, match="encoder_last_hidden_state"):
+        model(**contexts(seq2seq), labels=their_labels(seq2seq, seq2seq.targets(ANSWERS)), n_docs=DOCS)
+    reader = writer("gpt2", "causal")
+    losses = our_losses(reader, reader.scores(PASSAGES)[0], reader.targets(ANSWERS))
+    assert torch.isfinite(losses).all() and len(reader.answer_all(QUESTIONS, PASSAGES)) == 2
+
+
+@pytest.mark.parametrize("kind", HF)
+def test_gradient_checkpointing_is_refused_by_transformers_and_parts_are_computed_again_here(writer, kind):
+    reader = writer("bart", kind)
+    with pytest.raises(ValueError, match="does not support activation checkpointing"):
+        theirs(reader).activation_checkpointing_enable()
+
+    def gradient(micro_tokens):
+        reader.micro_tokens = micro_tokens
+        reader.model.zero_grad()
+        our_losses(reader, reader.scores(PASSAGES)[0], reader.targets(ANSWERS)).sum().backward()
+        return torch.cat([parameter.grad.flatten() for parameter in reader.model.parameters()])
+
+    calls = []
+    part = reader._pair_part
+    reader._pair_part = lambda *arguments: (calls.append(1), part(*arguments))[1]
+    whole = gradient(4096)
+    assert len(calls) == 1
+    again = gradient(16)
+    # Four pairs, each in a part of its own, and once more in the backward pass.
+    assert len(calls) == 1 + 2 * 4
+    torch.testing.assert_close(again, whole, rtol=1e-3, atol=1e-3 * whole.abs().max().item())
+
+
+@pytest.mark.parametrize("kind", HF)
+def test_hidden_states_that_are_asked_for_are_left_out_by_transformers(writer, kind):
+    reader = writer("bart", kind)
+    labels = their_labels(reader, reader.targets(ANSWERS))
+    output = theirs(reader)(**contexts(reader), labels=labels, output_hidden_states=True)
+    assert output.generator_enc_hidden_states is None and output.generator_dec_hidden_states is None
+    # The reader's model is the plain generator, which gives them: the embeddings and two layers.
+    ids, shown = padded(reader.pair_texts(QUESTIONS, PASSAGES), reader.pad, "cpu")
+    given = {"input_ids": ids, "attention_mask": shown.long(), "decoder_input_ids": labels.repeat_interleave(DOCS, 0)}
+    output = reader.model(**given, output_hidden_states=True)
+    assert len(output.encoder_hidden_states) == len(output.decoder_hidden_states) == 3

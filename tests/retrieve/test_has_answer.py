@@ -5,7 +5,7 @@ import unicodedata
 import numpy as np
 import pytest
 
-from ragsmith.retrieve.has_answer import has_answer, joined_tokens
+from ragsmith.retrieve.has_answer import has_answer, held_nowhere, joined_tokens
 
 
 def slow_tokens(text: str) -> list[str]:
@@ -75,3 +75,16 @@ def test_tokens_and_finds_equal_the_slow_rule_on_random_unicode():
         assert has_answer(text, [answer]) == slow_has_answer(text, [answer]), (text, answer)
         found += has_answer(text, [answer])
     assert 200 < found < 2800
+
+
+def test_answers_that_no_text_holds_are_those_that_each_text_alone_does_not_hold():
+    texts = ["Paris, the capital of FRANCE.", "Parisian, of Ostia", "", "x x y"]
+    answers = [["Paris"], ["of france"], ["Rome", "Ostia"], ["capital France"], [" "], [], ["Roma"], ["x y"], ["y x"]]
+    expected = [place for place, some in enumerate(answers) if not any(has_answer(text, some) for text in texts)]
+    assert held_nowhere(answers, texts) == expected == [3, 4, 5, 6, 8]
+    assert held_nowhere(answers[:3], iter(texts)) == [] and held_nowhere([["a"]], []) == [0]
+
+
+def test_texts_are_not_read_after_the_last_answer_was_found():
+    texts = iter(["Rome", "Paris", "Ostia"])
+    assert held_nowhere([["Paris"], ["Rome"]], texts) == [] and list(texts) == ["Ostia"]

@@ -1,4 +1,7 @@
 import json
+import time
+import tracemalloc
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +12,7 @@ from ragsmith.compute.device import Machine
 from ragsmith.retrieve.index import DenseIndex
 from ragsmith.retrieve.margins import Margins
 from ragsmith.retrieve.mine import MINED_COLUMNS, Mined, MiningData, MiningSettings, mine_hard_negatives
+from ragsmith.retrieve.miners import MinerName
 from ragsmith.retrieve.mining_audit import SAMPLE_COLUMNS, score_figure
 from ragsmith.retrieve.teacher import Teacher
 
@@ -26,6 +30,7 @@ def mine(
     right: list[str],
     allowed: set[str] | None = None,
     texts: dict[str, str] | None = None,
+    given: pd.DataFrame | None = None,
     **settings: Any,
 ) -> Mined:
     """Mine for one query at (1, 0), with passages of the given cosines to it."""
@@ -40,6 +45,7 @@ def mine(
         DenseIndex(list(cosines), np.stack([values, np.sqrt(1 - values**2)], axis=1)),
         passages,
         allowed,
+        given,
     )
     margins = {name: settings.pop(name) for name in list(settings) if name in Margins.__dataclass_fields__}
     return mine_hard_negatives(data, MiningSettings(margins=Margins(**margins), **settings), CPU)
@@ -168,6 +174,96 @@ def test_no_negative_at_all_is_an_error_that_gives_the_reasons_and_names_the_par
         mine({"above": 0.9, "right": 0.5}, {"above": "a", "right": "r"}, ["right"])
 
 
+def test_no_query_an_empty_pool_and_a_miner_that_finds_nothing_are_called_what_they_are() -> None:
+    data, _, _ = many()
+    none = replace(data, queries=data.queries.iloc[:0], vectors=data.vectors[:0])
+    with pytest.raises(ValueError, match=r"There is no training query to mine negatives for\. Add documents"):
+        mine_hard_negatives(none, MiningSettings(), CPU)
+    for miner in ("dense", "bm25", "hybrid", "random"):
+        with pytest.raises(ValueError, match=r"None of 15 queries .*: none of the 60 passages may become one.*change"):
+            mine_hard_negatives(replace(data, pool=set()), MiningSettings(miner=miner), CPU)
+    words = replace(data, queries=data.queries.assign(text="zebra"))
+    with pytest.raises(ValueError, match=r"the miner 'bm25' finds no passage for them among 48\. Set miner"):
+        mine_hard_negatives(words, MiningSettings(miner="bm25"), CPU)
+
+
+def test_passages_of_the_index_that_the_table_lacks_are_counted_and_one_is_named() -> None:
+    data, _, _ = many()
+    with pytest.raises(ValueError, match=r"holds 2 passages .* such as p58: .* Build it again: kedro run"):
+        mine_hard_negatives(replace(data, passages=data.passages.iloc[:58]), MiningSettings(), CPU)
+
+
+GIVEN = pd.DataFrame({"query_id": ["q"], "passage_id": ["above"], "score": [np.nan]})
+
+
+def test_given_negatives_suffice_where_nothing_can_be_mined() -> None:
+    tiny: dict[str, Any] = {"cosines": {"above": 0.9, "right": 0.5}, "documents": {"above": "a", "right": "r"}}
+    for allowed in (None, set()):
+        mined = mine(right=["right"], given=GIVEN, allowed=allowed, **tiny)
+        assert negatives(mined) == ["above"] and mined.report["mined"] == mined.report["given"] == 1
+        assert mined.report["mean_negative_score"] is None  # of the mined ones
+    dropped_alone = mine(right=["right"], given=GIVEN, too_few="drop", num_negatives=1, **tiny)
+    assert negatives(dropped_alone) == ["above"]
+    with pytest.raises(ValueError, match="None of 1 queries"):
+        mine(right=["right"], given=GIVEN.assign(passage_id="right"), **tiny)
+
+
+def test_a_teacher_scores_given_negatives_too(tiny_reranker) -> None:
+    from sentence_transformers import CrossEncoder
+
+    data, _, _ = many()
+    pairs = [("q0", "p50"), ("q3", "p41"), ("q3", "p3")]  # p3 answers q3
+    given = pd.DataFrame(pairs, columns=["query_id", "passage_id"]).assign(score=1.0)
+    settings = MiningSettings(top_k=30, margins=Margins(0.0, ()), rerank_k=12, num_negatives=3)
+    mined = mine_hard_negatives(replace(data, given=given), settings, CPU, Teacher.load(tiny_reranker, CPU))
+    plain = mine_hard_negatives(data, settings, CPU, Teacher.load(tiny_reranker, CPU))
+    assert mined.report["given"] == 2 and plain.report["given"] == 0
+    found, before = mined.table.set_index("query_id"), plain.table.set_index("query_id")
+    assert found.at["q0", "negative_ids"][0] == "p50" and found.at["q3", "negative_ids"][0] == "p41"
+    assert found.at["q1", "negative_ids"] == before.at["q1", "negative_ids"]
+    text_of = dict(
+        zip(data.passages["passage_id"], data.passages["title"] + "\n" + data.passages["text"], strict=True)
+    )
+    model = CrossEncoder(str(tiny_reranker), device="cpu")
+    for row, text in zip(mined.table.itertuples(), data.queries["text"], strict=True):
+        pairs = [(text, text_of[name]) for name in [*row.positive_ids, *row.negative_ids]]
+        assert row.teacher_scores == pytest.approx(model.predict(pairs, show_progress_bar=False).tolist(), abs=1e-4)
+
+
+def test_texts_of_a_hundred_thousand_characters_are_cut_at_the_limit_in_little_time_and_memory(
+    tiny_encoder, tiny_reranker
+) -> None:
+    length, rng = 100_000, np.random.default_rng(0)
+    texts = [" ".join(rng.choice([f"word{n}" for n in range(3_000)], length // 8))[:length] for _ in range(8)]
+    texts[1] = texts[0][:-1]  # a near-duplicate of an answer
+    passages = pd.DataFrame({"passage_id": [f"p{number}" for number in range(8)], "text": texts})
+    passages = passages.assign(document_id=passages["passage_id"], title="")
+    queries = pd.DataFrame({"query_id": ["q0", "q5"], "text": [texts[0] + " what", texts[5] + " what"]})
+    teacher = Teacher.load(tiny_reranker, CPU)
+    tracemalloc.start()
+    begin = time.monotonic()
+    vectors = tiny_encoder.encode(texts, "passage")
+    asked = tiny_encoder.encode(queries["text"].tolist(), "query")
+    index = DenseIndex(passages["passage_id"].tolist(), vectors)
+    data = MiningData(queries, asked, {"q0": ["p0"], "q5": ["p5"]}, index, passages)
+    miners: tuple[MinerName, ...] = ("dense", "bm25", "hybrid")
+    for miner in miners:
+        settings = MiningSettings(miner=miner, margins=Margins(None, ()), num_negatives=3)
+        mined = mine_hard_negatives(data, settings, CPU, teacher)
+        assert mined.table["negative_ids"].map(len).tolist() == [3, 3]
+        assert "p1" not in mined.table["negative_ids"][0] and dropped(mined)["near_duplicate"] == 1
+    seconds, peak = time.monotonic() - begin, tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert seconds < 120 and peak < 100e6
+    # What stands behind the limit changes nothing.
+    assert {len(ids) for ids in tiny_encoder.token_ids(texts[:2], "passage")} == {tiny_encoder.max_tokens}
+    short = [text[: 12 * tiny_encoder.max_tokens] for text in texts]
+    np.testing.assert_allclose(tiny_encoder.encode(short, "passage"), vectors, atol=1e-5)
+    pair = np.zeros(1, dtype=np.int64)
+    cut, whole = (teacher.score(["what is it"], [text], pair, pair) for text in (short[2], texts[2]))
+    np.testing.assert_allclose(cut, whole, atol=1e-5)
+
+
 def test_queries_without_positives_and_positives_without_a_vector_are_named() -> None:
     with pytest.raises(ValueError, match="1 queries have no positive passage, such as q"):
         mine(COSINES, DOCUMENTS, [])
@@ -184,8 +280,20 @@ def test_a_query_with_too_few_keeps_them_or_is_left_out_or_gets_random_ones_that
     assert negatives(filled) == ["far", "tail"] and filled.report["backfilled"] == 1
     filled = mine(COSINES, DOCUMENTS, ["right"], POOL, too_few="backfill_random", **more | {"top_k": 3})
     assert sorted(negatives(filled)) == ["far", "tail"] and filled.report["backfilled"] == 2
-    left_out = mine(COSINES, DOCUMENTS, ["right"], POOL, too_few="drop", **more)
-    assert left_out.table.empty and left_out.report["left_out"] == 1 and left_out.report["queries"] == 1
+
+
+def test_queries_with_too_few_are_left_out_and_it_is_an_error_when_none_is_left() -> None:
+    data, _, _ = many()
+    settings = MiningSettings(top_k=40, num_negatives=4, margins=Margins(0.5, ()), too_few="drop")
+    everything = mine_hard_negatives(data, replace(settings, too_few="keep_fewer"), CPU)
+    mined = mine_hard_negatives(data, settings, CPU)
+    enough = everything.table[everything.table["negative_ids"].map(len) >= 4]
+    assert mined.table["query_id"].tolist() == enough["query_id"].tolist() and 0 < len(enough) < 15
+    assert mined.report["left_out"] == 15 - len(enough) and mined.report["queries"] == 15
+    with pytest.raises(
+        ValueError, match=r"None of 15 queries keeps as many .*num_negatives \(99\).*too_few to keep_f"
+    ):
+        mine_hard_negatives(data, replace(settings, num_negatives=99), CPU)
 
 
 @pytest.mark.parametrize("miner", ["dense", "bm25", "hybrid", "random"])
@@ -195,21 +303,17 @@ def test_a_corpus_smaller_than_the_window_gives_no_positive_no_double_and_no_err
     miner: Any, select: Any, too_few: Any
 ) -> None:
     cosines = {"right": 0.9, "what": 0.5, "it": 0.2}
-    mined = mine(
-        cosines,
-        {name: name for name in cosines},
-        ["right"],
-        miner=miner,
-        select=select,
-        too_few=too_few,
-        num_negatives=15,
-        top_k=200,
-    )
+
+    def tiny() -> Mined:
+        names = {name: name for name in cosines}
+        more = {"num_negatives": 15, "top_k": 200}
+        return mine(cosines, names, ["right"], miner=miner, select=select, too_few=too_few, **more)
+
     if too_few == "drop":
-        assert mined.table.empty
+        with pytest.raises(ValueError, match="They keep 2 at most"):
+            tiny()
     else:
-        expected = {"what", "it"}
-        assert sorted(negatives(mined)) == sorted(expected)
+        assert sorted(negatives(tiny())) == ["it", "what"]
 
 
 def many(seed: int = 1) -> tuple[MiningData, dict[str, str], dict[str, str]]:

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 
 import numpy as np
 import pytest
@@ -81,6 +82,16 @@ def test_a_run_that_is_killed_keeps_what_it_has_published(tiny_reranker, tmp_pat
     assert len(resumed.known) == 4
     whole = Teacher.load(tiny_reranker, CPU).score(QUERIES, PASSAGES, QUERY_OF, PASSAGE_OF)
     assert resumed.score(QUERIES, PASSAGES, QUERY_OF, PASSAGE_OF) == pytest.approx(whole, abs=1e-4)
+
+
+def test_two_texts_of_a_hundred_thousand_characters_score_as_their_beginnings_and_at_once(tiny_reranker):
+    teacher, pair = Teacher.load(tiny_reranker, CPU), np.zeros(1, dtype=np.int64)
+    query, passage = "where is the tree " * 5_600, "the tree is over there " * 4_400
+    begin = time.monotonic()
+    whole = teacher.score([query], [passage], pair, pair)
+    assert time.monotonic() - begin < 30  # and not hours
+    # The query has more tokens than the passage each time: the odd token goes to the longer one.
+    assert whole == pytest.approx(teacher.score([query[:1_800]], [passage[:1_380]], pair, pair), abs=1e-5)
 
 
 def test_a_classifier_of_several_kinds_is_no_teacher(tiny_reranker):

@@ -94,9 +94,11 @@ def set_dropout(module: "torch.nn.Module", share: float | None) -> None:
 
     if share is None:
         return
-    layer: Any
     for layer in module.modules():
         if isinstance(layer, torch.nn.Dropout):
             layer.p = share
-        elif isinstance(getattr(layer, "attention_dropout", None), float):  # ModernBERT has a number, and no layer
-            layer.attention_dropout = share
+            continue
+        for name, value in list(vars(layer).items()):
+            # BART has numbers and no layers; T5 and ModernBERT have one for attention.
+            if name.endswith("dropout") and isinstance(value, float):
+                setattr(layer, name, share)

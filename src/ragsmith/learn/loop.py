@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from ragsmith.compute.device import Machine
+from ragsmith.compute.limits import COUNT, NOT_NEGATIVE, POSITIVE, SEED, SHARE, check_limits
 from ragsmith.compute.memory import KeptMemory, freed_memory_kept
 from ragsmith.compute.progress import progress
 from ragsmith.compute.ranks import OutOfMemory, add_gradients, of_first, rank, together, wait_for_all
@@ -24,6 +25,21 @@ logger = logging.getLogger(__name__)
 
 Schedule = Literal["cosine", "linear", "polynomial", "constant"]
 Optimizer = Literal["adamw", "adam"]
+LIMITS = {
+    "epochs": COUNT,
+    "learning_rate": NOT_NEGATIVE,
+    "warmup": SHARE,
+    "weight_decay": NOT_NEGATIVE,
+    "clip": POSITIVE,
+    "evaluations": COUNT,
+    "patience": COUNT,
+    "min_delta": NOT_NEGATIVE,
+    "checkpoint_seconds": NOT_NEGATIVE,
+    "seed": SEED,
+    "schedule": get_args(Schedule),
+    "accumulation": COUNT,
+    "optimizer": get_args(Optimizer),
+}
 
 
 @dataclass(frozen=True)
@@ -44,6 +60,8 @@ class LoopSettings:
         min_delta: a smaller gain does not count.
         checkpoint_seconds: at most this much work is lost to `kill -9`.
         seed: decides order and dropout.
+    Raises:
+        ValueError: an unknown choice, or a number out of its bounds; all faults in one message.
     """
 
     epochs: int
@@ -59,6 +77,9 @@ class LoopSettings:
     schedule: Schedule = "cosine"
     accumulation: int = 1
     optimizer: Optimizer = "adamw"
+
+    def __post_init__(self) -> None:
+        check_limits(self, LIMITS)
 
 
 class Task(Protocol):

@@ -62,6 +62,8 @@ def with_adapters(model: "PreTrainedModel", settings: LoraSettings, seed: int) -
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         # peft asks for a property that transformers has renamed.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        # GPT-2's layers hold their weights the other way round: peft sees that, and sets it right for each.
+        warnings.filterwarnings("ignore", "fan_in_fan_out is set to False", UserWarning)
         torch.manual_seed(seed)
         return get_peft_model(model, config)
 

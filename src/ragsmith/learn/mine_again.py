@@ -26,6 +26,7 @@ class FreshNegatives:
         machine: where it computes.
         work: vectors are kept here, so that a killed run does not encode again what it had.
         teacher: None judges by cosine.
+        given: see `MiningData`.
     """
 
     queries: pd.DataFrame
@@ -36,6 +37,7 @@ class FreshNegatives:
     machine: Machine
     work: Path
     teacher: Teacher | None = None
+    given: pd.DataFrame | None = None
 
     def __call__(self, encoder: Encoder, query_ids: list[str]) -> pd.DataFrame:
         """query_id, positive_ids, negative_ids, negative_scores, teacher_scores, by the encoder's own vectors."""
@@ -48,5 +50,6 @@ class FreshNegatives:
             DenseIndex(self.passages["passage_id"].tolist(), vectors),
             self.passages,
             self.pool,
+            self.given,
         )
         return mine_hard_negatives(data, self.settings, self.machine, self.teacher).table

@@ -154,7 +154,7 @@ class BatchBuilder:
         named = {passage_id for example in examples for passage_id in (*example.positive_ids, *example.negative_ids)}
         # Only what is trained on: the corpus may be a thousand times as large.
         used = passages[passages["passage_id"].isin(named)]
-        self.texts = dict(zip(used["passage_id"], passage_inputs(used), strict=True))
+        self.texts: dict[str, str] = dict(zip(used["passage_id"], passage_inputs(used), strict=True))
         if missing := sorted(named - self.texts.keys()):
             example = next(e for e in examples if missing[0] in (*e.positive_ids, *e.negative_ids))
             raise ValueError(

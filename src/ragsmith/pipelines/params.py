@@ -1,6 +1,6 @@
 """Parameters that every pipeline shares."""
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -11,10 +11,14 @@ if TYPE_CHECKING:
     from ragsmith.retrieve.index import IndexSettings
 
 
-class Params(BaseModel):
-    """A block of parameters: unknown keys are errors, values do not change."""
+# The largest that numpy's older generators take, and so pandas.
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+
+class Params(BaseModel):
+    """A block of parameters: unknown keys and numbers that are not finite are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ComputeParams(Params):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ragsmith.compute.batching import length_batches, token_batches
 from ragsmith.compute.device import Machine, probe
+from ragsmith.compute.limits import COUNT, Limit, check_limits
 from ragsmith.compute.memory import activation_bytes, freed_memory_kept, give_back_freed
 from ragsmith.compute.progress import progress
 from ragsmith.compute.recompute import each_part
@@ -31,6 +32,12 @@ MICRO_TOKENS, PADDED_TOKENS = 4096, 1024
 ACTIVATION_BYTES = 3 * 2**29  # a backward pass that needs more keeps nothing, and computes each part again
 READ_TOKENS = 16384  # tokens whose passages are sorted by length and read together
 MANY = 64  # questions for which it pays to keep memory between batches
+LIMITS = {
+    "max_tokens": Limit(2, whole=True),
+    "max_answer_tokens": COUNT,
+    "prior_weight": Limit(),
+    "candidates": COUNT,
+}
 
 
 @dataclass(frozen=True)
@@ -43,12 +50,17 @@ class ReaderSettings:
         prior_weight: how much one unit of the passage's retrieval score adds to the score of its spans.
         candidates: so many of the best spans are compared by their texts: the shares of equal ones, in any passage,
             add up, and the text with the most is the answer. 1 takes the best span.
+    Raises:
+        ValueError: a number out of its bounds; all faults in one message.
     """
 
     max_tokens: int = 192
     max_answer_tokens: int = 24
     prior_weight: float = 0.0
     candidates: int = 1
+
+    def __post_init__(self) -> None:
+        check_limits(self, LIMITS)
 
 
 @dataclass(frozen=True)
@@ -120,7 +132,7 @@ class ExtractiveReader(ReadsPassages):
             settings: None takes the saved ones.
             machine: None probes.
         Raises:
-            ModelError: no model, truncated or altered, or one that reads less than `max_tokens`.
+            ModelError: no model, truncated or altered, one that reads less than `max_tokens`, or damaged settings.
         """
         import torch
         from transformers import AutoModelForQuestionAnswering, AutoTokenizer
@@ -130,7 +142,11 @@ class ExtractiveReader(ReadsPassages):
         quiet_transformers()
         saved = folder / READER_FILE
         if settings is None:
-            settings = ReaderSettings(**json.loads(saved.read_text("utf-8"))) if saved.is_file() else ReaderSettings()
+            try:
+                values = json.loads(saved.read_text("utf-8")) if saved.is_file() else {}
+                settings = ReaderSettings(**values)
+            except (ValueError, TypeError) as error:
+                raise ModelError(f"{saved} is damaged or of another version: {error}") from error
         verbosity = transformers_logging.get_verbosity()
         transformers_logging.set_verbosity_error()  # it would say that the head is new, which the trainer knows
         try:

@@ -116,8 +116,9 @@ class JointTask:
         self.base_hash = base_hash
         self.batches_per_epoch = len(self.train) // settings.batch_size
         self.vectors = TrainingEncoder(self.encoder, settings.micro_tokens, int(settings.activation_gib * 2**30))
-        # What a frozen retriever found, by query and how many were asked for.
-        self._found: dict[tuple[str, int], list[tuple[int, float]]] = {}
+        # What a frozen retriever found, by question and how many were asked for. By its id alone a dev question would
+        # get what was found for the training question of that id.
+        self._found: dict[tuple[str, str, int], list[tuple[int, float]]] = {}
         self.done = 0  # steps: the weights are those after so many
         self._counted = (-1, -1)  # epoch and number of the last batch that the index's budget knows
         drawn = np.random.default_rng([settings.seed, 1]).permutation(len(self.train))[: index.settings.probe_queries]
@@ -228,10 +229,10 @@ class JointTask:
         k = k or self.settings.passages
         if self.settings.encoders != "none":
             return self._search(questions, k)
-        asked = [question for question in questions if (question.query_id, k) not in self._found]
+        asked = [question for question in questions if (question.query_id, question.text, k) not in self._found]
         for question, some in zip(asked, self._search(asked, k) if asked else [], strict=True):
-            self._found[question.query_id, k] = some
-        return [self._found[question.query_id, k] for question in questions]
+            self._found[question.query_id, question.text, k] = some
+        return [self._found[question.query_id, question.text, k] for question in questions]
 
     def _search(self, questions: Sequence[JointQuestion], k: int) -> list[list[tuple[int, float]]]:
         run = self.index.search(

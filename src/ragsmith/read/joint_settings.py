@@ -1,12 +1,35 @@
 """What joint training is told: questions, and what is trained by which losses."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-from ragsmith.read.objectives import Objective
-from ragsmith.retrieve.search import Mode
+from ragsmith.compute.limits import COUNT, NOT_NEGATIVE, NUMBER, POSITIVE, SEED, SHARE, Limit, check_limits
+from ragsmith.read.objectives import OBJECTIVES, Objective
+from ragsmith.retrieve.search import MODES, Mode
 
 Encoders = Literal["none", "questions", "both"]
+LIMITS = {
+    "encoders": get_args(Encoders),
+    "objective": OBJECTIVES,
+    "objective_weight": NOT_NEGATIVE,
+    "contrastive_weight": NOT_NEGATIVE,
+    "temperature": POSITIVE,
+    "teacher_temperature": POSITIVE,
+    "label_smoothing": Limit(0, 1, below=True),
+    "passages": COUNT,
+    "search": MODES,
+    "cut_probability": SHARE,
+    "retriever_rate": NOT_NEGATIVE,
+    "retriever_after": NUMBER,
+    "max_query_tokens": COUNT,
+    "max_passage_tokens": COUNT,
+    "dropout": Limit(0, 1, below=True, optional=True),
+    "micro_tokens": COUNT,
+    "activation_gib": NOT_NEGATIVE,
+    "batch_size": COUNT,
+    "accumulation": COUNT,
+    "seed": SEED,
+}
 
 
 @dataclass(frozen=True)
@@ -62,6 +85,8 @@ class JointSettings:
         batch_size: questions in a batch.
         accumulation: batches in a step of the loop.
         seed: decides order and draws.
+    Raises:
+        ValueError: an unknown choice, or a number out of its bounds; all faults in one message.
     """
 
     train_reader: bool = True
@@ -86,6 +111,9 @@ class JointSettings:
     batch_size: int = 8
     accumulation: int = 1
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_limits(self, LIMITS)
 
     @property
     def weighs_spans(self) -> bool:

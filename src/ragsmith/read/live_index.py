@@ -162,8 +162,25 @@ class LiveIndex:
     def refresh(self, step: int) -> None:
         """Encode all passages with the encoder as it is, and take the new version up."""
         begun = time.perf_counter()
-        self._adopt(self.encoder.encode(self.texts, "passage"), step)
-        self.seconds += time.perf_counter() - begun
+        self._adopt(self.encode(), step)
+        self._note_waiting(time.perf_counter() - begun)
+
+    def encode(self, label: str = "") -> np.ndarray:
+        """Vectors of all passages by the encoder as it is, in the order of the index.
+
+        Args:
+            label: for the progress.
+        Raises:
+            Exception: whatever went wrong, with a note that it was about the index.
+        """
+        try:
+            return self.encoder.encode(self.texts, "passage", label)
+        except Exception as error:  # of the type that it has: want of memory and of room are told apart by it
+            error.add_note(
+                f"The index of the {len(self.texts)} passages could not be made anew. Nothing is left for use: "
+                "it would be older than the retriever."
+            )
+            raise
 
     def make_fresh(self, step: int) -> None:
         """Refresh, unless the version in use was made by the weights of this step; before evaluating and saving."""
@@ -221,8 +238,9 @@ class LiveIndex:
             return
         begun = time.perf_counter()
         vectors = coming.vectors(self.settings.timeout)
-        self.seconds += time.perf_counter() - begun
+        waited = time.perf_counter() - begun
         if vectors is None:
+            self.seconds += waited
             self.failed += 1
             logger.warning(
                 "The refresh that began at step %d failed: %s. Training goes on with version %d of the index.",
@@ -230,6 +248,20 @@ class LiveIndex:
             )  # fmt: skip
             return
         self._adopt(vectors, coming.step)
+        self._note_waiting(waited)
+
+    def _note_waiting(self, seconds: float) -> None:
+        """Count and say how long training stood still for the version that it has now.
+
+        Not in the JSONL log, which is the same for a run that was killed and one that was not.
+        """
+        self.seconds += seconds
+        logger.info(
+            "index: version %d, of step %d: training waited %.1f s, %.1f s so far; refreshes within the budget took "
+            "%.1f %% of the computation",
+            self.version, self.at_step, seconds, self.seconds,
+            100 * self.spent / self.trained if self.trained else 0.0,
+        )  # fmt: skip
 
     def _adopt(self, vectors: np.ndarray, step: int) -> None:
         """Publish vectors as the next version, and search them from now on."""

@@ -40,8 +40,8 @@ def span_evidence(
     shown = [(example.question, passage.text) for example in examples for passage in example.passages]
     pairs = reader.encode_all([question for question, _ in shown], [text for _, text in shown])
     start, end = reader.logits(pairs)
-    longest = reader.settings.max_answer_tokens
-    scores = span_scores(start, end, longest).clamp_min(NONE)
+    scores = span_scores(start, end, reader.settings.max_answer_tokens).clamp_min(NONE)
+    longest = scores.shape[2]
     every = scores.flatten(1).logsumexp(dim=1)
     marked = torch.zeros_like(scores, dtype=torch.bool)
     first = 0

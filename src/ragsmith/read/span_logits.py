@@ -111,9 +111,11 @@ def span_scores(start: "torch.Tensor", end: "torch.Tensor", longest: int) -> "to
         start, end: logits, shape (passages, tokens); -inf where no span may begin or end.
         longest: tokens of a span.
     Returns:
-        Shape (passages, first token, tokens from the first to the last); -inf where no span is.
+        Shape (passages, first token, tokens from the first to the last), the last of them no longer than the
+        passages; -inf where no span is.
     """
     import torch
 
+    longest = min(longest, start.shape[1])  # no span is longer, and the band would be as wide as was asked
     ends = torch.nn.functional.pad(end, (0, longest - 1), value=float("-inf")).unfold(1, longest, 1)
     return start[:, :, None] + ends

@@ -25,7 +25,7 @@ from ragsmith.read.new_reader import merged
 from ragsmith.read.readers import Reader
 from ragsmith.read.workers import check_worker
 from ragsmith.retrieve.encoder import Encoder, load_sentence_transformer
-from ragsmith.retrieve.has_answer import found_by, has_answer
+from ragsmith.retrieve.has_answer import found_by, has_answer, held_nowhere
 from ragsmith.retrieve.identity import add_weights
 from ragsmith.retrieve.index import DenseIndex, index_model
 from ragsmith.retrieve.models import model_hash
@@ -96,6 +96,7 @@ def train_jointly(
             that are not there, a knowledge base with empty texts or double ids, an index that another model made, or
             an extractive reader and no answer that is a span; or this is one of several processes.
         ModuleNotFoundError, ConnectionError: refreshes are for Ray, which is not installed, or not to be found.
+        Exception: the passages could not be encoded by what was trained (`LiveIndex.encode`): nothing is saved.
     """
     refuse_several("Training a reader")
     if plan.joint.encoders == "both":
@@ -109,6 +110,7 @@ def train_jointly(
     reader.settings = replace(reader.settings, prior_weight=trained_prior(reader, plan.joint))
     live = LiveIndex(encoder, DenseIndex.load(base.index), base.passages, plan.refresh, work / "fit" / "index")
     known = hash_json([model_hash(str(base.retriever)), made_by, state_hash(reader), live.passage_ids, live.texts])
+    given = len(train)
     train, spanless, unanswered = instructive(reader, train, live, plan.joint)
     task = JointTask(reader, live, train, dev, plan.joint, known)
     untouched = weights(task.module)
@@ -146,6 +148,7 @@ def train_jointly(
         "examples": len(train),
         "without_span": spanless,
         "without_answer": unanswered,
+        "left_out": given - len(train),
         "unjudged": sum(not question.judged for question in train),
         "dev_questions": len(dev),
         "encoders": plan.joint.encoders,
@@ -188,7 +191,7 @@ def choose_retriever(task: JointTask, untouched: "dict[str, torch.Tensor]") -> l
     # of its last call, which would be another one in a run that was killed just before: encode last, then save.
     trained, fresh = weights(module), live.start
     if task.index_ages:
-        fresh = live.start.with_vectors(live.encoder.encode(live.texts, "passage", "index"))
+        fresh = live.start.with_vectors(live.encode("index"))
     rows = []
     for name, state, index in (("before", before, live.start), ("trained", trained, fresh)):
         module.load_state_dict(state)
@@ -272,47 +275,80 @@ def instructive(
     index: LiveIndex,
     settings: JointSettings,
 ) -> tuple[list[JointQuestion], int, int]:
-    """Leave out questions that would teach nothing.
+    """Leave out questions that would teach nothing; warnings say how many teach the reader nothing, or nothing at all.
 
     Returns:
-        The others; how many have no answer that a reader which marks spans could mark; and where the retriever stays
-        as it is, of how many that nobody judged no answer stands in what is found.
+        The others; and where a reader that marks spans has a part in the training, how many have no answer that it
+        could mark in their right passages, and how many that nobody judged have none in any passage that it may read.
     Raises:
-        ValueError: none is left for a reader that marks spans.
+        ValueError: none is left for a reader that marks spans, or for the retriever.
     """
-    marks = isinstance(reader, ExtractiveReader) and (settings.train_reader or settings.objective != "none")
-    if not marks:
-        return list(train), 0, 0
-    lost = without_span(train, index)
-    empty = without_answer(train, index, settings) if settings.encoders == "none" else []
-    if len(lost) + len(empty) == len(train) and settings.train_reader:
+    # Where a right passage is known, or guessed, a contrastive loss teaches the retriever, whatever the reader reads.
+    pulled = settings.encoders != "none" and settings.contrastive_weight > 0
+    reads = settings.train_reader or settings.objective != "none"
+    marks = reads and isinstance(reader, ExtractiveReader)
+    lost = without_span(train, index) if marks else []
+    empty = without_answer(train, index, settings) if marks else []
+    unread = {question.query_id for question in ((*lost, *empty) if reads else train if pulled else ())}
+    if len(unread) == len(train) and settings.train_reader:
         raise ValueError(
-            "There is no training question with an answer that is a span of its right passages, and an extractive "
-            "reader learns from no other. Choose a reader that writes its answer, such as rag_token."
+            "There is no training question with an answer that is a span of its right passages, or of one that may be "
+            "found, and an extractive reader learns from no other. Choose a reader that writes its answer, such as "
+            "rag_token."
         )
     if lost:
         logger.warning(
             "%d of %d training questions teach the reader nothing: no answer of theirs stands, word for word, in "
             "their right passages (%s). A reader that writes its answer could learn from them.",
-            len(lost), len(train), ", ".join([question.query_id for question in lost[:5]] + ["…"] * (len(lost) > 5)),
+            len(lost), len(train), named(lost),
         )  # fmt: skip
-    # Beside a contrastive loss they teach the retriever all the same.
-    kept = settings.encoders != "none" and settings.contrastive_weight > 0
-    left_out = set() if kept else {question.query_id for question in (*lost, *empty)}
-    return [question for question in train if question.query_id not in left_out], len(lost), len(empty)
+    if empty:
+        logger.warning(
+            "%d of %d training questions teach the reader nothing: nobody said which passages answer them, and none%s "
+            "holds an answer (%s). Add passages that do.",
+            len(empty), len(train), " that is found" if finds_the_same(settings) else "", named(empty),
+        )  # fmt: skip
+    left_out = [question for question in train if question.query_id in unread and not (pulled and question.right)]
+    if len(left_out) == len(train):
+        raise ValueError(
+            "There is no training question that could teach the retriever: none has a right passage"
+            + (", or an answer that stands in one that may be found." if reads else ".")
+        )
+    if left_out and not reads:
+        logger.warning(
+            "%d of %d training questions are left out: no right passage of theirs is known, and nothing else teaches "
+            "the retriever (%s).",
+            len(left_out), len(train), named(left_out),
+        )  # fmt: skip
+    gone = {question.query_id for question in left_out}
+    return [question for question in train if question.query_id not in gone], len(lost), len(empty)
+
+
+def named(questions: Sequence[JointQuestion]) -> str:
+    """The first of some questions, by their ids."""
+    return ", ".join([question.query_id for question in questions[:5]] + ["…"] * (len(questions) > 5))
+
+
+def finds_the_same(settings: JointSettings) -> bool:
+    """Whether each question gets the same passages as long as training lasts."""
+    return settings.encoders == "none" or settings.search == "bm25"
 
 
 def without_answer(
     questions: Sequence[JointQuestion], index: LiveIndex, settings: JointSettings
 ) -> list[JointQuestion]:
-    """Questions that nobody judged, of which no passage that is found, or guessed to be right, holds an answer."""
+    """Questions that nobody judged, of which no passage that may be read in training holds an answer.
+
+    Where the retriever stays as it is, or has no part in the search, these are what is found now and what is guessed
+    to be right; else all passages: it may find any of them later.
+    """
     asked = [question for question in questions if not (question.right and question.judged)]
     if not asked:
         return []
     ids, texts = [question.query_id for question in asked], [question.text for question in asked]
     run = index.search(ids, texts, settings.passages, settings.search)
     found = run.groupby("query_id")["passage_id"].agg(set)
-    return [
+    missing = [
         question
         for question in asked
         if not any(
@@ -320,6 +356,9 @@ def without_answer(
             for passage_id in {*question.right, *found.get(question.query_id, ())}
         )
     ]
+    if finds_the_same(settings) or not missing:
+        return missing
+    return [missing[place] for place in held_nowhere([found_by(one.answers) for one in missing], index.texts)]
 
 
 def without_span(questions: Sequence[JointQuestion], index: LiveIndex) -> list[JointQuestion]:

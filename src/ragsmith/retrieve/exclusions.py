@@ -65,12 +65,18 @@ class Exclusions:
     Args:
         passages: document_id, title, text, one row per row of the index.
         query_texts: of all queries.
-        same_document: also drop the other passages of a positive's document.
+        same_document: drop the other passages of a positive's document.
+        same_section: drop the other pieces of a positive's section: the passages of its document with its title.
         near_duplicate: drop what has at least this Jaccard similarity to a positive; None drops equal texts only.
     """
 
     def __init__(
-        self, passages: pd.DataFrame, query_texts: list[str], same_document: bool, near_duplicate: float | None
+        self,
+        passages: pd.DataFrame,
+        query_texts: list[str],
+        same_document: bool,
+        near_duplicate: float | None,
+        same_section: bool = True,
     ) -> None:
         texts = passages["text"].tolist()
         self.documents = passages["document_id"].factorize()[0]
@@ -78,7 +84,7 @@ class Exclusions:
         titles = passages["title"].factorize()[0].astype(np.int64)
         self.sections = self.documents * (titles.max(initial=0) + 1) + titles
         self.texts, self.query_texts = equality_keys(texts), equality_keys(query_texts)
-        self.same_document, self.near_duplicate = same_document, near_duplicate
+        self.same_document, self.near_duplicate, self.same_section = same_document, near_duplicate, same_section
         self.sketches = None if near_duplicate is None else Sketches(texts)
 
     def apply(self, block: Block) -> None:
@@ -96,7 +102,8 @@ class Exclusions:
                 document[places] |= documents[places] == self.documents[rows, None]
         block.drop(is_positive, "positive")
         block.drop(equal, "same_text")
-        block.drop(section, "same_section")
+        if self.same_section:
+            block.drop(section, "same_section")
         block.drop(document, "same_document")
         if self.sketches is not None and self.near_duplicate is not None:
             for places, rows in self.rounds(block):

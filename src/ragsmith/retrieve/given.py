@@ -1,34 +1,56 @@
 """Negatives that came with the questions, beside those that were mined."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 
 
-def with_given_negatives(mined: pd.DataFrame, given: pd.DataFrame, passages: pd.DataFrame) -> pd.DataFrame:
+def with_given_negatives(
+    mined: pd.DataFrame,
+    given: pd.DataFrame,
+    passages: pd.DataFrame,
+    score: Callable[[list[str], list[str]], np.ndarray] | None = None,
+) -> tuple[pd.DataFrame, int]:
     """Put the negatives that a file of records names before the mined ones: somebody has judged them.
 
-    Queries with a teacher's scores stay as they are: their given negatives have none.
-
     Args:
-        mined: of `mine_hard_negatives`.
+        mined: see `Mined.table`.
         given: query_id, passage_id, score (NaN where the file has none).
         passages: passage_id; what is not among them was a duplicate, and is left out.
+        score: the teacher's score of each pair of query and passage ids; None where `mined` has no teacher's scores.
     Returns:
-        `mined`, each query's negatives with the given ones first, none twice and none that is a positive.
+        `mined`, each query's negatives with the given ones first, none twice and none that is a positive; and how many
+        of the given ones are in it.
     """
-    given = given[given["passage_id"].isin(passages["passage_id"])]
+    right = dict(zip(mined["query_id"], mined["positive_ids"], strict=True))
+    given = given[given["passage_id"].isin(passages["passage_id"]) & given["query_id"].isin(mined["query_id"])]
+    wrong = [
+        passage_id not in right[query_id]
+        for query_id, passage_id in zip(given["query_id"], given["passage_id"], strict=True)
+    ]
+    given = given[np.asarray(wrong, dtype=bool)].drop_duplicates(["query_id", "passage_id"])
     if given.empty:
-        return mined
+        return mined, 0
+    if score is not None:
+        given = given.assign(taught=score(given["query_id"].tolist(), given["passage_id"].tolist()))
     named = dict(iter(given.groupby("query_id", sort=False)))
     found = mined.copy()
-    for place, row in enumerate(mined.itertuples(index=False)):
-        if row.query_id not in named or len(row.teacher_scores):
+    for place, row in zip(mined.index, mined.itertuples(index=False), strict=True):
+        if row.query_id not in named:
             continue
         own = named[row.query_id]
-        right = set(row.positive_ids)
-        scores = dict(zip(own["passage_id"], own["score"], strict=True))
-        scores |= {i: s for i, s in zip(row.negative_ids, row.negative_scores, strict=True) if i not in scores}
-        kept = {passage_id: float(score) for passage_id, score in scores.items() if passage_id not in right}
-        found.at[mined.index[place], "negative_ids"] = list(kept)
-        found.at[mined.index[place], "negative_scores"] = list(np.asarray(list(kept.values()), dtype=float))
-    return found
+        names = own["passage_id"].tolist()
+        others = [number for number, passage_id in enumerate(row.negative_ids) if passage_id not in set(names)]
+        found.at[place, "negative_ids"] = names + [row.negative_ids[number] for number in others]
+        found.at[place, "negative_scores"] = own["score"].astype(float).tolist() + [
+            row.negative_scores[number] for number in others
+        ]
+        if score is not None:
+            positives = len(row.positive_ids)
+            found.at[place, "teacher_scores"] = (
+                list(row.teacher_scores[:positives])
+                + own["taught"].astype(float).tolist()
+                + [row.teacher_scores[positives + number] for number in others]
+            )
+    return found, len(given)

@@ -32,6 +32,29 @@ def found_by(answers: Iterable[str]) -> list[str]:
     return [answer for answer in answers if answer.strip(" .!").casefold() not in JUDGEMENTS]
 
 
+def held_nowhere(answers: Sequence[Iterable[str]], texts: Iterable[str]) -> list[int]:
+    """Of several questions' answers, the places of those of which no text holds any.
+
+    Each text is taken apart once, however many questions there are, and none after the last answer was found.
+
+    >>> held_nowhere([["Paris"], ["Rome", "Ostia"]], ["Parisian, of Ostia."])
+    [0]
+    """
+    # By the longest token of each answer, which few texts have.
+    sought: dict[str, list[tuple[str, int]]] = {}
+    for place, accepted in enumerate(answers):
+        for answer in sought_tokens(accepted):
+            sought.setdefault(max(answer.split(), key=len), []).append((answer, place))
+    missing = set(range(len(answers)))
+    for text in texts:
+        joined = joined_tokens(text)
+        for token in sought.keys() & set(joined.split()):
+            missing.difference_update(place for answer, place in sought[token] if answer in joined)
+        if not missing:
+            break
+    return sorted(missing)
+
+
 def joined_tokens(text: str) -> str:
     """Tokens of a text in lower case, a space before and after each: a sequence of tokens is then a part of a string.
 

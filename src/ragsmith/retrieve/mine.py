@@ -1,7 +1,7 @@
 """Hard negatives: passages that look right for a query and are not its answer."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ import pandas as pd
 from ragsmith.compute.device import Machine
 from ragsmith.compute.progress import progress
 from ragsmith.retrieve.exclusions import ABSENT, CODE, Block, Exclusions
+from ragsmith.retrieve.given import with_given_negatives
 from ragsmith.retrieve.index import DenseIndex
 from ragsmith.retrieve.keys import random_numbers, text_keys
 from ragsmith.retrieve.margins import Margins
@@ -40,7 +41,7 @@ class MiningSettings:
         margins: what may be kept, by score.
         exclude_same_document: candidates in a positive's document are dropped: often they answer too. Where a document
             is a reference of many objects, its other sections are the very ones to be told apart: set it to false.
-            Other pieces of a positive's own section are dropped in any case.
+        exclude_same_section: other pieces of a positive's own section are dropped: they say the same thing.
         near_duplicate: candidates of at least this Jaccard similarity to a positive are dropped; None drops equal
             texts only.
         rerank_k: how many candidates per query a teacher scores; the others are dropped.
@@ -57,6 +58,7 @@ class MiningSettings:
     select: Literal["top", "random"] = "top"
     margins: Margins = field(default_factory=Margins)
     exclude_same_document: bool = True
+    exclude_same_section: bool = True
     near_duplicate: float | None = 0.9
     rerank_k: int = 20
     too_few: Literal["keep_fewer", "backfill_random", "drop"] = "keep_fewer"
@@ -82,6 +84,8 @@ class MiningData:
         passages: passage_id, document_id, title, text.
         pool: ids of the passages that may become negatives; None for all. Training must not touch dev or test
             documents.
+        given: query_id, passage_id, score (NaN without): negatives that somebody has judged; they go before the mined
+            ones, whatever they score, and a teacher scores them too. None for none.
     """
 
     queries: pd.DataFrame
@@ -90,6 +94,7 @@ class MiningData:
     index: DenseIndex
     passages: pd.DataFrame
     pool: set[str] | None = None
+    given: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -97,8 +102,9 @@ class Mined:
     """What mining found.
 
     Attributes:
-        table: query_id, positive_ids, negative_ids, negative_scores (cosines), teacher_scores (of the positives, then
-            of the negatives; empty without a teacher); one row per query that was not left out.
+        table: query_id, positive_ids, negative_ids, negative_scores (cosines; of given negatives their own scores),
+            teacher_scores (of the positives, then of the negatives; empty without a teacher); one row per query that
+            was not left out.
         report: counts, reasons, histogram; plain JSON.
         samples: the candidates of some queries; see `Audit.table`.
     """
@@ -121,7 +127,8 @@ def mine_hard_negatives(
         machine: where vectors are compared.
         teacher: judges candidates in the place of the cosine.
     Raises:
-        ValueError: no query keeps a negative; a query without positives; a positive that the index does not hold.
+        ValueError: there is no query, or none keeps a negative, or none as many as `too_few: drop` wants; a query
+            without positives; a positive that the index does not hold, or a passage of it that is not in the table.
     """
     return Mining(data, settings, machine, teacher).run()
 
@@ -142,6 +149,11 @@ class Mining:
     def __init__(
         self, data: MiningData, settings: MiningSettings, machine: Machine, teacher: Teacher | None = None
     ) -> None:
+        if data.queries.empty:
+            raise ValueError(
+                "There is no training query to mine negatives for. Add documents, or questions to train on: "
+                "paths.examples and paths.records in conf/<env>/globals.yml say where they lie."
+            )
         self.settings, self.teacher = settings, teacher
         self.query_ids, self.texts = data.queries["query_id"].tolist(), data.queries["text"].tolist()
         self.query_vectors, self.vectors = data.vectors, data.index.vectors
@@ -152,7 +164,14 @@ class Mining:
         in_pool = range(len(passages)) if data.pool is None else np.flatnonzero(passages["passage_id"].isin(data.pool))
         self.pool = np.asarray(in_pool, dtype=np.int64)
         self.keys = text_keys(self.query_ids)
-        self.exclusions = Exclusions(passages, self.texts, settings.exclude_same_document, settings.near_duplicate)
+        self.exclusions = Exclusions(
+            passages,
+            self.texts,
+            settings.exclude_same_document,
+            settings.near_duplicate,
+            settings.exclude_same_section,
+        )
+        self.passages, self.given = passages, data.given
         self.miner = Miner(settings.miner, self.vectors, self.pool, self.inputs, settings.seed, machine)
         self.audit = Audit(
             np.asarray(self.query_ids, dtype=object),
@@ -174,13 +193,58 @@ class Mining:
                 queries = np.arange(begin, min(begin + size, len(self.query_ids)))
                 self.mine(queries)
                 advance(len(queries))
-        table = self.table()
-        if not self.audit.counts[CODE["kept"]] and not self.backfilled:
-            raise ValueError(
-                f"None of {len(self.query_ids)} queries keeps a negative, for these reasons: {self.reasons()}. Raise "
-                "top_k, lower relative_margin, or set exclude_same_document to false (parameters_negative_mining.yml)."
+        table, given = self.table(), 0
+        if self.given is not None:
+            table, given = with_given_negatives(table, self.given, self.passages, self.taught(self.teacher))
+        counts = table["negative_ids"].map(len)
+        if not counts.any():
+            raise ValueError(f"None of {len(self.query_ids)} queries keeps a negative{self.nothing_kept()}")
+        if self.settings.too_few == "drop":
+            table = table[counts >= self.settings.num_negatives].reset_index(drop=True)
+            if table.empty:
+                raise ValueError(
+                    f"None of {len(self.query_ids)} queries keeps as many negatives as num_negatives "
+                    f"({self.settings.num_negatives}) wants, and too_few: drop leaves out all others. They keep "
+                    f"{counts.max()} at most; candidates were dropped for these reasons: {self.reasons()}. Lower "
+                    "num_negatives, raise top_k, or set too_few to keep_fewer (parameters_negative_mining.yml)."
+                )
+        return Mined(table, self.report(table, given), self.audit.table())
+
+    def nothing_kept(self) -> str:
+        """Why no query keeps a negative, and what to do: the end of the message."""
+        if not len(self.pool):
+            return (
+                f": none of the {len(self.passage_ids)} passages may become one. Negatives come from training "
+                "documents and, where the folder paths.candidate_pool (conf/<env>/globals.yml) has a list, from those "
+                "that stand in it: add documents, or change the list."
             )
-        return Mined(table, self.report(table), self.audit.table())
+        if not (reasons := self.reasons()):
+            return (
+                f": the miner {self.settings.miner!r} finds no passage for them among {len(self.pool)}. Set miner to "
+                "dense (parameters_negative_mining.yml)."
+            )
+        return (
+            f", for these reasons: {reasons}. Raise top_k, lower relative_margin or skip_top, or set "
+            "exclude_same_document to false (parameters_negative_mining.yml)."
+        )
+
+    def taught(self, teacher: Teacher | None) -> Callable[[list[str], list[str]], np.ndarray] | None:
+        """What gives the teacher's scores of pairs of query and passage ids; None without a teacher."""
+        if teacher is None:
+            return None
+
+        def score(query_ids: list[str], passage_ids: list[str]) -> np.ndarray:
+            query_of = {query_id: number for number, query_id in enumerate(self.query_ids)}
+            row_of = {passage_id: row for row, passage_id in enumerate(self.passage_ids)}
+            return teacher.score(
+                self.texts,
+                self.inputs,
+                np.asarray([query_of[query_id] for query_id in query_ids]),
+                np.asarray([row_of[passage_id] for passage_id in passage_ids]),
+                "cross-encoder, given negatives",
+            )
+
+        return score
 
     def mine(self, queries: np.ndarray) -> None:
         """Rank, judge and choose for a block of queries."""
@@ -287,7 +351,7 @@ class Mining:
         return Negatives(block.queries[query], block.rows[query, column], block.cosines[query, column], judged)
 
     def table(self) -> pd.DataFrame:
-        """`Mined.table`."""
+        """`Mined.table` with all queries, and without given negatives."""
         found, own = joined(self.negatives), np.concatenate(self.positive_scores or [np.empty(0)])
         counts = np.bincount(found.query, minlength=len(self.query_ids))
         ends = np.concatenate([[0], np.cumsum(counts)])
@@ -301,7 +365,7 @@ class Mining:
                 own_judged[first:last] + judged[begin:end]
                 for (first, last), (begin, end) in zip(mine, spans, strict=True)
             ]
-        table = pd.DataFrame(
+        return pd.DataFrame(
             {
                 "query_id": self.query_ids,
                 "positive_ids": [positives[first:last] for first, last in mine],
@@ -311,16 +375,13 @@ class Mining:
             },
             columns=MINED_COLUMNS,
         )
-        if self.settings.too_few == "drop":
-            table = table[counts >= self.settings.num_negatives].reset_index(drop=True)
-        return table
 
     def reasons(self) -> dict[str, int]:
         """Why candidates were dropped, without the reasons that never were one."""
         return {reason: count for reason, count in self.audit.report()["dropped"].items() if count}
 
-    def report(self, table: pd.DataFrame) -> dict[str, Any]:
-        """`Mined.report`."""
+    def report(self, table: pd.DataFrame, given: int) -> dict[str, Any]:
+        """`Mined.report` of a finished table with so many given negatives."""
         counts = table["negative_ids"].map(len)
         scores = np.concatenate([part.cosine for part in self.negatives])
         return {
@@ -335,8 +396,9 @@ class Mining:
             "starved": self.starved,
             "relaxed_to_margin": {str(margin): count for margin, count in self.relaxed.items()},
             "backfilled": self.backfilled,
+            "given": given,
             "negatives": int(counts.sum()),
-            "mean_negative_score": float(scores.mean()),
+            "mean_negative_score": float(scores.mean()) if len(scores) else None,
             **self.audit.report(),
         }
 
@@ -345,10 +407,16 @@ def in_order(passages: pd.DataFrame, passage_ids: list[str]) -> pd.DataFrame:
     """The passages in the order of these ids; where it is theirs already, no copy is made.
 
     Raises:
-        KeyError: a passage is not in the table.
+        ValueError: a passage is not in the table.
     """
     if passages["passage_id"].tolist() == passage_ids:
         return passages
+    known = set(passages["passage_id"])
+    if unknown := [passage_id for passage_id in passage_ids if passage_id not in known]:
+        raise ValueError(
+            f"The index holds {len(unknown)} passages that are not in the table of passages, such as {unknown[0]}: it "
+            "was built from other passages. Build it again: kedro run."
+        )
     return passages.set_index("passage_id").loc[passage_ids].reset_index()
 
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 SHARD_PAIRS = 4096  # scored between two publications: what a run that is killed loses at most
 CHARACTERS_PER_TOKEN = 4  # of English; only batches are measured with it
+# More than a text has. The tokenizer cuts a pair in a time that grows with the product of both lengths: two texts of
+# 100,000 characters would take hours.
+MOST_CHARACTERS_PER_TOKEN = 16
 
 
 class Teacher:
@@ -109,9 +112,10 @@ class Teacher:
             min(self.max_tokens, 3 + (len(query) + len(passage)) // CHARACTERS_PER_TOKEN) for query, passage in pairs
         ]
         scores = np.empty(len(pairs), dtype=np.float32)
+        most = MOST_CHARACTERS_PER_TOKEN * self.max_tokens
         with self.machine.autocast():
             for batch in length_batches(lengths, self.batch_tokens):
-                texts: list[Any] = [pairs[place] for place in batch]
+                texts: list[Any] = [(pairs[place][0][:most], pairs[place][1][:most]) for place in batch]
                 scores[batch] = self.model.predict(texts, batch_size=len(batch), show_progress_bar=False)
         return scores
 

@@ -2,7 +2,7 @@
 
 from pydantic import Field, model_validator
 
-from ragsmith.pipelines.params import Params
+from ragsmith.pipelines.params import Params, Seed
 
 
 class SampleParams(Params):
@@ -48,7 +48,7 @@ class SplitParams(Params):
 
     dev: float = Field(0.4, gt=0, lt=1, description="for every choice that is made")
     test: float = Field(0.6, gt=0, lt=1, description="for the figures that are quoted")
-    seed: int = Field(0, ge=0, description="another seed, another division")
+    seed: Seed = Field(0, description="another seed, another division")
     documents_dev: float = Field(0.1, gt=0, lt=0.5, description="share of dev when there are no gold questions")
     documents_test: float = Field(0.1, gt=0, lt=0.5, description="share of test when there are no gold questions")
 

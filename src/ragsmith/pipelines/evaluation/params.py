@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from ragsmith.llm.settings import LLMSettings
-from ragsmith.pipelines.params import Params
+from ragsmith.pipelines.params import Params, Seed
 
 SYSTEMS = ("bm25", "base", "hybrid", "reranked")
 # As `ragsmith.evaluate.history` names them: when, and the beginning of their hash.
@@ -63,7 +63,7 @@ class EvaluationParams(Params):
     nli_is_lettucedetect: bool = Field(False, description="models.nli is a LettuceDetect model, no NLI cross-encoder")
     judge: JudgeParams = Field(default_factory=JudgeParams)
     samples: int = Field(10_000, ge=100, description="of the bootstrap and of the permutation test")
-    seed: int = Field(0, ge=0, description="of both")
+    seed: Seed = Field(0, description="of both")
 
     @field_validator("metrics")
     @classmethod

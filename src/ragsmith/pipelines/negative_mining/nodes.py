@@ -39,7 +39,6 @@ def mine(
 
     from ragsmith.retrieve.candidate_pool import training_pool
     from ragsmith.retrieve.encoder import Encoder
-    from ragsmith.retrieve.given import with_given_negatives
     from ragsmith.retrieve.index import DenseIndex
     from ragsmith.retrieve.mine import MiningData, mine_hard_negatives
     from ragsmith.retrieve.mining_audit import score_figure
@@ -62,11 +61,12 @@ def mine(
     mined = mine_hard_negatives(
         MiningData(
             train,
-            encoder.encode(train["text"].tolist(), "query", "mining"),
+            encoder.encode(train["text"].tolist(), "query", "mining", cache=work / "query_vectors"),
             {query_id: right[query_id] for query_id in train["query_id"]},
             DenseIndex.load(base_index),
             passages,
             training_pool(candidate_pool, passages, splits),
+            given_negatives,
         ),
         mining_settings(params),
         machine,
@@ -76,10 +76,11 @@ def mine(
     logger.info("mined %s of %s queries; dropped: %s", report["mined"], report["queries"], report["dropped"])
     if report["starved"]:
         logger.info("%s queries starved; relaxed: %s", report["starved"], report["relaxed_to_margin"])
-    table = with_given_negatives(mined.table, given_negatives, passages)
+    if left_out := len(given_negatives) - report["given"]:
+        logger.info("%d given negatives are not used: of no mined query, a right answer or a duplicate", left_out)
     settings = asdict(mining_settings(params))
-    report = {**report, "given": len(given_negatives), "without_positive": without}
-    return table, settings, report, mined.samples, score_figure(report)
+    report = {**report, "given_left_out": left_out, "without_positive": without}
+    return mined.table, settings, report, mined.samples, score_figure(report)
 
 
 def mining_settings(params: NegativeMiningParams) -> "MiningSettings":
@@ -101,6 +102,7 @@ def mining_settings(params: NegativeMiningParams) -> "MiningSettings":
             params.min_score,
         ),
         exclude_same_document=params.exclude_same_document,
+        exclude_same_section=params.exclude_same_section,
         near_duplicate=params.near_duplicate,
         rerank_k=params.rerank_k,
         too_few=params.too_few,

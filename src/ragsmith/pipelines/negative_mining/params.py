@@ -5,7 +5,8 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from ragsmith.pipelines.params import Params
+from ragsmith.pipelines.negative_mining.aliases import OTHER_NAMES
+from ragsmith.pipelines.params import Params, Seed
 
 RANGE = re.compile(r"\s*(\d+)\s*-\s*(\d+)\s*\Z")
 
@@ -13,8 +14,8 @@ RANGE = re.compile(r"\s*(\d+)\s*-\s*(\d+)\s*\Z")
 class NegativeMiningParams(Params):
     """All of negative_mining; see `ragsmith.retrieve.mine.MiningSettings`.
 
-    Two names of FlagEmbedding's `hn_mine` are taken as well and go before ours: `range_for_sampling: 2-200` is
-    `skip_top: 2` and `top_k: 200`; `negative_number` is `num_negatives`.
+    The names of FlagEmbedding's `hn_mine` are understood too (`aliases`) and go before ours: `range_for_sampling` is
+    `skip_top` and `top_k` in one, as in `2-200`; `negative_number` is `num_negatives`.
     """
 
     miner: Literal["dense", "bm25", "hybrid", "random"] = Field("dense", description="what ranks the candidates")
@@ -30,6 +31,7 @@ class NegativeMiningParams(Params):
     max_score: float | None = Field(None, description="drop candidates above this score")
     min_score: float | None = Field(None, description="drop candidates below this score")
     exclude_same_document: bool = Field(True, description="drop candidates in a positive's document")
+    exclude_same_section: bool = Field(True, description="drop the other pieces of a positive's section")
     near_duplicate: float | None = Field(
         0.9, gt=0, le=1, description="drop candidates of this Jaccard similarity to a positive; null: equal texts only"
     )
@@ -39,7 +41,7 @@ class NegativeMiningParams(Params):
         "keep_fewer", description="what becomes of a query with fewer negatives than wanted"
     )
     audit_queries: int = Field(50, ge=0, description="queries of which all candidates are shown")
-    seed: int = Field(0, ge=0, description="of chance")
+    seed: Seed = Field(0, description="of chance")
 
     @model_validator(mode="before")
     @classmethod
@@ -47,9 +49,7 @@ class NegativeMiningParams(Params):
         """Translate FlagEmbedding's names."""
         if not isinstance(values, dict):
             return values
-        values = dict(values)
-        if "negative_number" in values:
-            values["num_negatives"] = values.pop("negative_number")
+        values = OTHER_NAMES.translated(values)
         if "range_for_sampling" in values:
             given = values.pop("range_for_sampling")
             found = RANGE.match(str(given))

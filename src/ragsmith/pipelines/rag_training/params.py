@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ragsmith.pipelines.params import LoraParams, Params
+from ragsmith.pipelines.params import LoraParams, Params, Seed
 
 if TYPE_CHECKING:
     from ragsmith.learn.loop import LoopSettings
@@ -49,6 +49,10 @@ class RefreshParams(Params):
     timeout: float = Field(
         3600, gt=0, description="seconds that training waits for it then; later it is ended, and the old index stays"
     )
+
+    def changed(self) -> list[str]:
+        """What is set to something else than its default."""
+        return [name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default]
 
 
 class RagTrainingParams(Params):
@@ -113,7 +117,7 @@ class RagTrainingParams(Params):
     batch_size: int = Field(8, ge=1, description="questions in a batch")
     learning_rate: float = Field(5e-5, gt=0, le=1, description="peak, after warm-up")
     max_tokens: int = Field(160, ge=16, description="of question and passage together; causal: of the whole prompt")
-    max_answer_tokens: int = Field(24, ge=1, description="longest answer")
+    max_answer_tokens: int = Field(24, ge=1, le=4096, description="longest answer")
     prior_weights: list[float] = Field(
         [0.0, 5.0, 10.0, 20.0, 40.0, 80.0], min_length=1, description="weights of the retrieval score tried on dev"
     )
@@ -128,7 +132,47 @@ class RagTrainingParams(Params):
     evaluations: int = Field(2, ge=1, description="dev evaluations per epoch")
     patience: int = Field(3, ge=1, description="evaluations without a gain after which training stops")
     checkpoint_seconds: float = Field(60, gt=0, description="at most so much work is lost when the process dies")
-    seed: int = Field(0, ge=0, description="order and draws")
+    seed: Seed = Field(0, description="order and draws")
+
+    @model_validator(mode="after")
+    def fits_the_reader(self) -> "RagTrainingParams":
+        """Refuse what the reader would not see."""
+        if self.reader == "extractive" and self.label_smoothing:
+            raise ValueError("label_smoothing is for readers that write their answer; reader is extractive.")
+        if self.reader == "extractive" and self.lora.rank:
+            raise ValueError("lora.rank is for readers that write their answer; reader is extractive.")
+        if self.reader == "extractive" and self.num_beams > 1:
+            raise ValueError("num_beams is for readers that write their answer; reader is extractive.")
+        if self.reader == "extractive" and self.template is not None:
+            raise ValueError("template is for readers that write their answer; reader is extractive.")
+        if self.reader != "extractive" and self.candidates > 1:
+            raise ValueError(f"candidates is for spans; reader is {self.reader}, which writes its answer.")
+        if self.reader != "extractive" and self.prior_weights != type(self).model_fields["prior_weights"].default:
+            raise ValueError(
+                f"prior_weights is for spans; reader is {self.reader}, which weighs passages as it was trained: by "
+                "temperature."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def fits_the_encoders(self) -> "RagTrainingParams":
+        """Refuse what is for a retriever that is trained, where it is not, or for passages that are encoded again."""
+        if self.mode in {"end2end", "from_scratch"} and self.trained() == "none":
+            raise ValueError(
+                f"encoders is none and mode is {self.mode}, which trains the retriever too. Set mode to fine_tune, or "
+                "encoders to questions or both."
+            )
+        if self.trained() == "none" and self.objective not in {"auto", "none"}:
+            raise ValueError(
+                f"objective is {self.objective}, and with mode {self.mode} and encoders {self.encoders} no retriever "
+                "learns from it. Set mode to end2end, or encoders to questions or both."
+            )
+        if self.trained() != "both" and (changed := self.refresh.changed()):
+            raise ValueError(
+                f"refresh.{changed[0]} is set, and passages keep their vectors with mode {self.mode} and encoders "
+                f"{self.encoders}: nothing is made again. Leave it out, or set encoders to both."
+            )
+        return self
 
     @model_validator(mode="after")
     def fits_together(self) -> "RagTrainingParams":
@@ -138,12 +182,6 @@ class RagTrainingParams(Params):
                 f"objective is marginal and reader is {self.reader}, which sees all passages at once: the retriever "
                 "would learn nothing. Set objective to emdr2 or pdist."
             )
-        if self.reader == "extractive" and self.label_smoothing:
-            raise ValueError("label_smoothing is for readers that write their answer; reader is extractive.")
-        if self.reader == "extractive" and self.lora.rank:
-            raise ValueError("lora.rank is for readers that write their answer; reader is extractive.")
-        if self.reader != "extractive" and self.candidates > 1:
-            raise ValueError(f"candidates is for spans; reader is {self.reader}, which writes its answer.")
         if isinstance(self.dropout, float) and not 0 <= self.dropout < 1:
             raise ValueError(
                 f"dropout is {self.dropout}: it must be a share of at least 0 and less than 1, or auto, or null."
@@ -191,7 +229,7 @@ class RagTrainingParams(Params):
 
     def wants_ray(self) -> bool:
         """Whether a Ray cluster has a part in the training."""
-        return self.trained() == "both" and self.refresh.background == "ray"
+        return self.refresh.background == "ray"  # refused where no passage is encoded again
 
     def loop(self) -> "LoopSettings":
         """Length and speed, for the library."""

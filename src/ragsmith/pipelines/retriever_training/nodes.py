@@ -30,6 +30,7 @@ def train(
     splits: pd.DataFrame,
     base_reranker: Path | None,
     candidate_pool: Path,
+    given_negatives: pd.DataFrame,
     params: RetrieverTrainingParams,
     compute: ComputeParams,
     work: Path,
@@ -49,6 +50,7 @@ def train(
     from ragsmith.retrieve.mine import MiningSettings
     from ragsmith.retrieve.teacher import Teacher
 
+    params = params.on_ranks(compute.ranks)
     machine = compute.machine()
     judged = queries["query_id"].isin(qrels.loc[qrels["grade"] > 0, "query_id"])
     passed_over = {str(name): int(n) for name, n in queries.loc[~judged, "split"].value_counts().items()}
@@ -82,6 +84,7 @@ def train(
             machine,
             work / "fresh",
             Teacher.load(base_reranker, machine, work / "teacher", compute.batch_tokens) if base_reranker else None,
+            given_negatives,
         )
     data = RetrieverData(queries, mined, passages, dev, stages, fresh)
     base = adapted_base(base_encoder, params.pooling, params.query_prompt, params.passage_prompt, work)

@@ -2,10 +2,13 @@
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from ragsmith.pipelines.params import LoraParams, Params
+from ragsmith.pipelines.params import LoraParams, Params, Seed
 from ragsmith.pipelines.retriever_training.aliases import translated
+
+# FlagEmbedding's limit for vectors of unit length.
+HIGHEST_TEMPERATURE = 0.5
 
 
 class StageParams(Params):
@@ -39,6 +42,11 @@ class RetrieverTrainingParams(Params):
     compare_alone: bool = Field(False, description="train each later stage from the base too, for comparison")
     epochs: int = Field(2, ge=1, description="passes over the training queries")
     batch_size: int = Field(32, ge=2, description="queries in a batch; each is the others' negative")
+    per_device_train_batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="queries of each process: times compute.ranks they are the batch, whatever batch_size says",
+    )
     negatives: int = Field(1, ge=0, description="hard negatives per query in a batch, drawn among the mined ones")
     learning_rate: float = Field(2e-5, gt=0, le=1, description="peak, after warm-up")
     structural_learning_rate: float | None = Field(
@@ -47,8 +55,11 @@ class RetrieverTrainingParams(Params):
     loss: Literal["auto", "infonce", "distillation", "margin_mse"] = Field(
         "auto", description="auto: distillation when mining had a teacher, else infonce"
     )
-    temperature: float = Field(0.05, gt=0, description="of InfoNCE")
+    temperature: float = Field(0.05, gt=0, description="of InfoNCE; at most 0.5")
     in_batch_negatives: bool = Field(True, description="the other queries' passages are negatives too")
+    negatives_cross_device: bool = Field(
+        True, description="processes share their negatives; false changes nothing on one, and is refused on several"
+    )
     false_negative_margin: float | None = Field(
         None, ge=0, description="passages of the batch that score above the positive plus this are no negatives"
     )
@@ -83,13 +94,24 @@ class RetrieverTrainingParams(Params):
         1.5, ge=0, description="a batch that needs more for its backward pass is computed twice, in parts"
     )
     checkpoint_seconds: float = Field(60, gt=0, description="at most so much work is lost when the process dies")
-    seed: int = Field(0, ge=0, description="order, draws and dropout")
+    seed: Seed = Field(0, description="order, draws and dropout")
 
     @model_validator(mode="before")
     @classmethod
     def other_names(cls, values: Any) -> Any:
         """Understand what other trainers call these."""
         return translated(values) if isinstance(values, dict) else values
+
+    @field_validator("temperature")
+    @classmethod
+    def low_enough_for_cosines(cls, value: float) -> float:
+        """Refuse what leaves the softmax all but even: vectors are of unit length."""
+        if value > HIGHEST_TEMPERATURE:
+            raise ValueError(
+                f"the scores are cosines, between -1 and 1: above {HIGHEST_TEMPERATURE} a right and a wrong passage "
+                "hardly differ and little is learned. Take 0.01 to 0.1"
+            )
+        return value
 
     @model_validator(mode="after")
     def one_plan(self) -> "RetrieverTrainingParams":
@@ -101,3 +123,24 @@ class RetrieverTrainingParams(Params):
                 f"backend {self.backend} trains one plain stage: leave out stages, rounds, lora, matryoshka"
             )
         return self
+
+    def on_ranks(self, ranks: int) -> "RetrieverTrainingParams":
+        """The parameters with the whole batch of so many processes as `batch_size`.
+
+        Raises:
+            ValueError: the processes are not to share their negatives, or the batch has one query.
+        """
+        if ranks > 1 and not self.negatives_cross_device:
+            raise ValueError(
+                f"retriever_training.negatives_cross_device is false, and compute.ranks is {ranks}: several processes "
+                "share their negatives, and the loss is that of one batch. Set it to true, or compute.ranks to 1."
+            )
+        if self.per_device_train_batch_size is None:
+            return self
+        batch_size = self.per_device_train_batch_size * ranks
+        if batch_size < 2:
+            raise ValueError(
+                "retriever_training.per_device_train_batch_size is 1, and compute.ranks is 1: the queries of a batch "
+                "are each other's negatives. Set it to 2 or more."
+            )
+        return self.model_copy(update={"batch_size": batch_size})

@@ -22,6 +22,7 @@ def create_pipeline() -> Pipeline:
                     "splits",
                     "base_reranker",
                     "candidate_pool",
+                    "given_negatives",
                     "params:retriever_training",
                     "params:compute",
                     "retriever_work",
