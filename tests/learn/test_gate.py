@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ragsmith.learn.gate import UntrainedModel, average, choose, gate
+from ragsmith.learn.gate import UntrainedModel, average, choose, gate, with_original
 
 BASE = {"w": torch.tensor([0.0, 2.0]), "position_ids": torch.tensor([0, 1])}
 LAST = {"w": torch.tensor([1.0, 2.0]), "position_ids": torch.tensor([0, 1])}
@@ -52,3 +52,19 @@ def test_average_is_half_of_each_and_keeps_whole_numbers():
     mean = average(BASE, BEST)
     assert mean["w"].tolist() == [2.0, 1.0]
     assert mean["position_ids"].tolist() == [0, 1] and mean["position_ids"].dtype == torch.int64
+
+
+@pytest.mark.parametrize(("score", "ships"), [(0.49, "best"), (0.5, "original"), (0.6, "original")])
+def test_model_before_its_pooling_was_changed_ships_unless_it_is_beaten(score, ships):
+    table = [
+        {"name": "best", "score": 0.5, "shipped": True, "reason": "highest dev score: +0.1000 over base"},
+        {"name": "base", "score": 0.4, "shipped": False, "reason": "-0.1000 against best"},
+    ]
+    found = with_original(table, score, "score")
+    assert [row["name"] for row in found] == ["best", "base", "original"]
+    assert [row["name"] for row in found if row["shipped"]] == [ships]
+    against = {row["name"]: row["reason"] for row in found}
+    if ships == "original":
+        assert against["best"] == f"{0.5 - score:+.4f} against original" and "nothing beat" in against["original"]
+    else:
+        assert against["best"] == table[0]["reason"] and against["original"] == "-0.0100 against best"

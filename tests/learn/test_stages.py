@@ -29,12 +29,14 @@ def dev(queries, passages) -> DevSet:
 
 @pytest.fixture
 def train(tiny_model, machine, queries, mined, passages, dev, tmp_path):
-    def run(stages=(), mine_again=None, work="work", lora=None, compare_alone=False, base=tiny_model, **loop):
+    def run(
+        stages=(), mine_again=None, work="work", lora=None, compare_alone=False, base=tiny_model, original=None, **loop
+    ):
         schedule = LoopSettings(**{"epochs": 4, "learning_rate": 5e-3, "patience": 99} | loop)
         settings = RetrieverSettings(
             3, 1, 0.0, ContrastiveSettings(), schedule, lora or LoraSettings(), compare_alone=compare_alone
         )
-        data = RetrieverData(queries, mined, passages, dev, tuple(stages), mine_again)
+        data = RetrieverData(queries, mined, passages, dev, tuple(stages), mine_again, original)
         return train_retriever(base, data, settings, machine, tmp_path / work)
 
     return run
@@ -145,6 +147,33 @@ def test_card_says_what_was_compared_and_how_it_was_trained(train, tiny_model):
         assert f"| {row['name']} | {row['ndcg@10']:.4f} |" in card
     assert f"Tuned from `{tiny_model.name}`" in card and "seed 0" in card and "learning_rate 0.005" in card
     assert SentenceTransformer(str(result.model), device="cpu").encode(["text"]).shape == (1, 64)
+    for name, digest in result.report["data"]["hashes"].items():
+        assert f"{name} `{digest}`" in card
+
+
+def test_data_are_known_again_by_their_hashes(queries, mined, passages, dev):
+    one = RetrieverData(queries, mined, passages, dev).summary()
+    assert (one["queries"], one["passages"]) == (6, 6)
+    mined.at[0, "negative_ids"] = ["p4", "p5"]
+    other = RetrieverData(queries, mined, passages, dev).summary()["hashes"]
+    assert {name: other[name] == digest for name, digest in one["hashes"].items()} == {
+        "queries": True,
+        "mined": False,
+        "passages": True,
+    }
+
+
+def test_changed_pooling_ships_only_where_the_model_as_it_was_is_beaten(train, tiny_model, machine, dev, tmp_path):
+    base = adapted_base(tiny_model, "cls", None, None, tmp_path / "adapted")
+    original = dev_score(Encoder.load(tiny_model, machine), dev)
+    # Hardly trained: what has another pooling is worth what the base with it is.
+    found = train(base=base, original=tiny_model, learning_rate=1e-9, epochs=1)
+    scores = {row["name"]: row["ndcg@10"] for row in found.report["gate"]}
+    (shipped,) = [row["name"] for row in found.report["gate"] if row["shipped"]]
+    assert scores["original"] == original > scores["base"] and shipped == "original"
+    texts = ["how to tree", "a list"]
+    expected = Encoder.load(tiny_model, machine).encode(texts, "query")
+    np.testing.assert_allclose(Encoder.load(found.model, machine).encode(texts, "query"), expected, atol=1e-6)
 
 
 def test_other_pooling_and_prompts_are_a_base_of_their_own(tiny_model, machine, tmp_path):
@@ -167,11 +196,12 @@ def test_job_on_disk_is_the_job_that_was_given(tiny_model, machine, queries, min
     settings = RetrieverSettings(
         3, 1, 0.5, ContrastiveSettings(matryoshka=(8, 16)), LoopSettings(1, 1e-3), LoraSettings(2, 4, ("query",))
     )
-    data = RetrieverData(queries, mined, passages, dev, (Stage("first", FIRST), Stage("rest", epochs=3)))
+    stages = (Stage("first", FIRST), Stage("rest", epochs=3))
+    data = RetrieverData(queries, mined, passages, dev, stages, original=tiny_model)
     write_job(tmp_path, tiny_model, data, settings, machine)
     base, read, typed, found = read_job(tmp_path)
     assert (base, typed, found) == (tiny_model.resolve(), settings, machine)
-    assert read.stages == data.stages and read.dev == dev
+    assert read.stages == data.stages and read.dev == dev and read.original == tiny_model.resolve()
     pd.testing.assert_frame_equal(read.queries, queries)
     assert read.mined["negative_ids"].map(list).tolist() == mined["negative_ids"].tolist()
 

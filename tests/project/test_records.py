@@ -86,3 +86,4 @@ def test_a_fault_in_a_record_ends_the_run_with_file_and_line(project, records) -
     (records / "bad.jsonl").write_text('{"query": "q", "pos": ["x"]}\n{"query": "q", "pos": []}\n')
     done = project.kedro("run", "--env", "test", "--pipelines", "data_collection")
     assert done.returncode != 0 and "bad.jsonl:2: needs at least one text in 'pos'" in done.stdout
+    assert "Traceback" not in done.stdout and done.stdout.count("bad.jsonl:2") == 1

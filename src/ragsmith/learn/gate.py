@@ -92,6 +92,27 @@ def gate(
     return present[shipped], table
 
 
+def with_original(table: "list[dict[str, object]]", score: float, metric: str) -> "list[dict[str, object]]":
+    """The gate's table with one more row, `original`: the model before its pooling or its prompts were changed.
+
+    Args:
+        table: from `gate`.
+        score: the original's on dev. At a tie it ships, as base does before what was tuned.
+        metric: the name of the score.
+    """
+    scores = {str(row["name"]): float(str(row[metric])) for row in table}
+    shipped = next(str(row["name"]) for row in table if row["shipped"])
+    row: dict[str, object] = {"name": "original", metric: score, "shipped": score >= scores[shipped]}
+    if not row["shipped"]:
+        return [*table, {**row, "reason": f"{score - scores[shipped]:+.4f} against {shipped}"}]
+    others = [
+        {**other, "shipped": False, "reason": f"{scores[str(other['name'])] - score:+.4f} against original"}
+        for other in table
+    ]
+    reason = f"highest dev {metric}: nothing beat the model as it was before its pooling or prompts were changed"
+    return [*others, {**row, "reason": reason}]
+
+
 def average(one: "Weights", other: "Weights") -> "Weights":
     """Half of each; whole numbers (position ids) as they are."""
     return {

@@ -75,6 +75,7 @@ def write_job(job: Path, base: Path, data: RetrieverData, settings: RetrieverSet
         "stages": stages,
         "settings": asdict(settings),
         "machine": asdict(machine),
+        "original": None if data.original is None else str(data.original.resolve()),
     }
     (job / "job.json").write_text(json.dumps(content), "utf-8")
 
@@ -100,7 +101,9 @@ def read_job(job: Path) -> tuple[Path, RetrieverData, RetrieverSettings, Machine
             "lora": LoraSettings(**lora),
         }
     )
-    return Path(content["base"]), RetrieverData(**tables, dev=dev, stages=stages), typed, Machine(**content["machine"])
+    original = None if content["original"] is None else Path(content["original"])
+    data = RetrieverData(**tables, dev=dev, stages=stages, original=original)
+    return Path(content["base"]), data, typed, Machine(**content["machine"])
 
 
 def main() -> None:

@@ -1,12 +1,25 @@
 """The parts of a training that follow each other, each from what the one before has learned."""
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from ragsmith.learn.contrastive import DevSet
 from ragsmith.retrieve.encoder import Encoder
+
+
+def table_hash(table: pd.DataFrame) -> str:
+    """SHA-256 of the rows, in their order, as JSON lines of lists; cells are texts or lists of texts."""
+    digest = hashlib.sha256()
+    for row in table.itertuples(index=False):
+        cells = [cell if isinstance(cell, str) else list(cell) for cell in row]
+        digest.update(json.dumps(cells).encode() + b"\n")
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -37,6 +50,8 @@ class RetrieverData:
         dev: steers training and decides at the gate.
         stages: one after the other; none means one stage with all mined queries.
         mine_again: gives `mined` of given query ids anew, by the model that it is handed; needed by stages that ask.
+        original: the model before its pooling or its prompts were changed, which the gate looks at too; None when
+            training begins with it.
     """
 
     queries: pd.DataFrame
@@ -45,6 +60,25 @@ class RetrieverData:
     dev: DevSet
     stages: tuple[Stage, ...] = ()
     mine_again: Callable[[Encoder, list[str]], pd.DataFrame] | None = None
+    original: Path | None = None
+
+    def summary(self) -> dict[str, Any]:
+        """What was trained on, for report and model card: counts, and hashes by which it can be known again."""
+        trained = self.queries[self.queries["query_id"].isin(self.mined["query_id"])]
+        counts = {}
+        for column in ("kind", "origin"):
+            if column in trained:
+                counts[column] = {str(name): int(count) for name, count in trained[column].value_counts().items()}
+        return {
+            "queries": len(trained),
+            "passages": len(self.passages),
+            **counts,
+            "hashes": {
+                "queries": table_hash(trained[["query_id", "text"]]),
+                "mined": table_hash(self.mined[["query_id", "positive_ids", "negative_ids"]]),
+                "passages": table_hash(self.passages[["passage_id", "title", "text"]]),
+            },
+        }
 
     def mined_for(self, stage: Stage, encoder: Encoder) -> pd.DataFrame:
         """The rows of `mined` that a stage trains on.

@@ -1,6 +1,7 @@
 """Training a retriever: stages, loop, gate, saved model."""
 
 import gc
+import logging
 import shutil
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from ragsmith.compute.memory import give_back_freed
 from ragsmith.compute.ranks import rank, wait_for_all
 from ragsmith.learn.checkpoints import weights
 from ragsmith.learn.contrastive import ContrastiveSettings, ContrastiveTask, dev_score
-from ragsmith.learn.gate import gate
+from ragsmith.learn.gate import gate, with_original
 from ragsmith.learn.loop import FitResult, LoopSettings, fit
 from ragsmith.learn.lora import LoraSettings, add_adapters, merged_weights
 from ragsmith.learn.model_card import model_card
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     import torch
 
     Weights = dict[str, torch.Tensor]
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["RetrieverData", "RetrieverRun", "RetrieverSettings", "Stage", "train_retriever"]
 
@@ -154,7 +157,7 @@ def ship(
 
     Args:
         base: the model that training began with.
-        encoder: of that architecture; holds what ships afterwards.
+        encoder: of that architecture; its weights become those of a candidate.
         trained: what there is to choose from.
         data, settings, work: as for `train_retriever`.
     Returns:
@@ -168,6 +171,10 @@ def ship(
     metric, last = ContrastiveTask.metric, trained.stages[-1]
     shipped, table = gate(trained.untouched, trained.last, trained.best, score, metric, trained.known)
     encoder.model.load_state_dict(shipped)
+    if data.original is not None:
+        original = Encoder.load(data.original, encoder.machine)
+        table = with_original(table, dev_score(original, data.dev), metric)
+        encoder = original if table[-1]["shipped"] else encoder
     encoder.model.eval()
     folder = work / "model"
     shutil.rmtree(folder, ignore_errors=True)
@@ -182,6 +189,7 @@ def ship(
         "dev_questions": len(data.dev.texts),
         "stages": trained.stages,
         "alone": trained.alone,
+        "data": data.summary(),
     }
     (folder / "README.md").write_text(model_card(base, report, settings), "utf-8")
     return folder, report
@@ -222,6 +230,16 @@ def train_stage(
     builder = BatchBuilder(
         examples, data.passages, settings.batch_size, settings.negatives, settings.cut_probability, loop.seed
     )
+    if builder.left_out:
+        logger.info("%s: %d mined negatives have the text of a right answer: left out", stage.name, builder.left_out)
+    if builder.short:
+        logger.info(
+            "%s: %d of %d queries have fewer than %d negatives of their own",
+            stage.name,
+            builder.short,
+            len(examples),
+            settings.negatives,
+        )
     # The folder's hash for the prompts, the model's own for the weights that the stage starts from.
     own = [tower.identity() for tower in encoder.different_towers]
     identity = hash_json([model_hash(str(base)), own, asdict(settings.lora)])
@@ -239,6 +257,8 @@ def train_stage(
     report = {
         "name": stage.name,
         "examples": len(examples),
+        "short_of_negatives": builder.short,
+        "negatives_left_out": builder.left_out,
         "remined": stage.remine,
         "loss": task.loss_name,
         "steps": fitted.state.step,

@@ -86,8 +86,9 @@ def train(
             Teacher.load(base_reranker, machine, work / "teacher", compute.batch_tokens) if base_reranker else None,
             given_negatives,
         )
-    data = RetrieverData(queries, mined, passages, dev, stages, fresh)
     base = adapted_base(base_encoder, params.pooling, params.query_prompt, params.passage_prompt, work)
+    original = base_encoder if base != base_encoder else None
+    data = RetrieverData(queries, mined, passages, dev, stages, fresh, original)
     if params.backend != "native":
         run = train_by(params.backend, base, data, settings, machine, work)
     elif compute.ranks > 1:
