@@ -69,7 +69,8 @@ def slower(rate: float, cut: float = 0.0) -> RetrieverSettings:
 
 VARIANTS = {
     "mined, margin 0.05 (as shipped)": Variant(),
-    "mined, no margin": Variant(replace(MINING, margins=Margins(0.0, ()))),
+    "mined, margin 0": Variant(replace(MINING, margins=Margins(0.0, ()))),
+    "mined, no margin": Variant(replace(MINING, margins=Margins(None, ()))),
     "random negatives": Variant(replace(MINING, miner="random")),
     "no negatives but the batch's": Variant(settings=replace(SETTINGS, negatives=0)),
     "dropout 0.1": Variant(settings=replace(SETTINGS, contrastive=ContrastiveSettings(dropout=None))),

@@ -142,6 +142,7 @@ def test_loss_is_info_nce_of_the_batch(make_task):
         "hardest_negative_cosine": pytest.approx(sum(hardest) / 3, abs=1e-5),
         "score_gap": pytest.approx((sum(positives) - sum(hardest)) / 3, abs=1e-5),
         "in_batch_accuracy": pytest.approx(sum(wins) / 3),
+        "without_negative": 0,
     }
 
 
@@ -155,7 +156,10 @@ def test_figures_of_a_batch_worked_by_hand():
         "positive_cosine": pytest.approx((0.9 + 0.5 - 0.3) / 3),
         "hardest_negative_cosine": pytest.approx((0.2 + 0.6 - 0.4) / 3),
         "score_gap": pytest.approx((0.7 - 0.1 + 0.1) / 3),
+        "without_negative": 0,
     }
+    ignored[0, [1, 3]] = True
+    assert score_figures(cosines, torch.tensor([0, 1, 2]), ignored)["without_negative"] == pytest.approx(1 / 3)
 
 
 def test_dropout_is_what_the_settings_say(make_task):

@@ -107,3 +107,12 @@ def test_no_attention_leaves_its_sequence(qkv: torch.Tensor) -> None:
     out = attention(qkv, Layout(LENGTHS), 0.3)
     (gradient,) = torch.autograd.grad(out[:9].sum(), qkv)
     assert gradient[:9].any() and not gradient[9:].any()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch's kernel for packed sequences needs a CUDA card")
+@pytest.mark.parametrize("scale", [0.3, 1 / module.LOG2_E])
+def test_kernel_for_packed_sequences_on_a_card_follows_the_formula(scale: float) -> None:
+    torch.manual_seed(0)
+    values = torch.randn(sum(LENGTHS), 3, HEADS, 64, device="cuda", dtype=torch.bfloat16)
+    found = attention(values, Layout(LENGTHS, "cuda"), scale).float()
+    torch.testing.assert_close(found, reference(values.float(), LENGTHS, scale, None), rtol=0.02, atol=0.03)
