@@ -53,6 +53,13 @@ def test_argument_with_one_value_takes_that_one_alone(name) -> None:
         RetrieverTrainingParams.model_validate({name: "another"})
 
 
+def test_all_arguments_that_cannot_be_are_told_at_once() -> None:
+    wrong = {"fp16": True, "deepspeed": "ds.json", "train_group_size": "many", "normlized": False}
+    with pytest.raises(ValidationError) as refused:
+        RetrieverTrainingParams.model_validate(wrong)
+    assert all(name in str(refused.value) for name in wrong)
+
+
 def test_every_alias_leads_to_a_parameter_that_exists() -> None:
     assert {own for own, _ in ALIASES.values()} <= set(RetrieverTrainingParams.model_fields)
     with pytest.raises(ValidationError, match=r"train_group_size .here: negatives. cannot be 'many'"):

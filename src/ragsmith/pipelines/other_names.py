@@ -26,22 +26,25 @@ class OtherNames:
         """The parameters under our names; what stands under another's name counts.
 
         Raises:
-            ValueError: an argument that is always otherwise here, or that belongs elsewhere; with the reason.
+            ValueError: arguments that are always otherwise here, or that belong elsewhere; all, each with the reason.
         """
-        found = dict(values)
+        found, faults = dict(values), []
         for name, (own, convert) in self.aliases.items():
             if name not in found:
                 continue
             try:
                 value = convert(found.pop(name))
-            except TypeError as error:
-                raise ValueError(f"{name} (here: {own}) cannot be {values[name]!r}") from error
+            except TypeError:
+                faults.append(f"{name} (here: {own}) cannot be {values[name]!r}")
+                continue
             if value is not UNCHANGED:
                 found[own] = value
         for name, (value, reason) in self.always.items():
             if (given := found.pop(name, None)) is not None and given != value:
-                raise ValueError(f"{name} can only be {value!r}: {reason}")
+                faults.append(f"{name} can only be {value!r}: {reason}")
         for name, reason in self.elsewhere.items():
             if found.pop(name, None) is not None:
-                raise ValueError(f"{name} is not set here: {reason}")
+                faults.append(f"{name} is not set here: {reason}")
+        if faults:
+            raise ValueError("; ".join(faults))
         return found

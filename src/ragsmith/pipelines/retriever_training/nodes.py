@@ -165,7 +165,8 @@ def choose_search(
 
     dev = queries[queries["split"] == "dev"]
     choice = best_mode(retriever, index, dev, qrels, passages, compute.machine())
-    logger.info("search: %s (dev nDCG@10 %s)", choice["mode"], choice["ndcg@10"])
+    scores = ", ".join(f"{mode} {score:.4f}" for mode, score in choice["ndcg@10"].items())
+    logger.info("search: %s (dev nDCG@10: %s)", choice["mode"], scores)
     return choice
 
 
