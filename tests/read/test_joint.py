@@ -1,6 +1,7 @@
 """Losses, gradients and figures of training reader and retriever together."""
 
 import copy
+import json
 import logging
 import math
 import re
@@ -12,6 +13,7 @@ import pytest
 import torch
 from sentence_transformers.sentence_transformer.modules import Router
 
+from ragsmith.compute.memory import limits_of
 from ragsmith.learn.embedding import set_dropout
 from ragsmith.learn.loop import LoopSettings, fit, make_optimizer, train_step
 from ragsmith.read.causal import CausalReader
@@ -482,6 +484,16 @@ def test_each_encoder_moves_when_it_is_told_to_and_the_index_with_that_of_passag
     if "passage" not in moves:  # never old, never made anew, never probed
         assert not steps["index_age"].any() and not steps["index_version"].any() and task.index.spent == 0
         assert np.allclose(index, task.encoder.encode(task.index.texts, "passage"), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["extractive", "rag_token"])
+def test_resumed_training_takes_as_little_memory_as_it_had_come_to_take(make_task, kind):
+    task, resumed = make_task(kind), make_task(kind)
+    task.vectors.micro_tokens = task.reader.micro_tokens = 4096
+    assert task.shrink()
+    resumed.restore(json.loads(json.dumps(task.state())))
+    for one, other in ((task.vectors, resumed.vectors), (task.reader, resumed.reader)):
+        assert limits_of(other) == limits_of(one) and other.micro_tokens < 4096
 
 
 def test_retriever_learns_at_its_share_of_the_rate(make_task):
