@@ -279,19 +279,24 @@ CASES = [
 LIMITS = {"extractive": 48, "causal": 240}  # tokens; 96 of the others
 
 
+def follows_the_formulas(task, reference, asked, objective, weight) -> float:
+    """Compare loss and gradients of the first batch with the reference's; returns the share that can be read."""
+    loss, figures, *found = gradients(task)
+    order = np.random.default_rng([0, 0, 0]).permutation(4)
+    expected, readable = reference.loss([asked[place] for place in order], objective, weight)
+    expected.backward()
+    assert loss == pytest.approx(expected.item(), rel=1e-5) and figures["readable"] == readable
+    assert same(found[0], flat(reference.retriever)) and same(found[1], flat(reference.reader))
+    return readable
+
+
 @pytest.mark.parametrize(("kind", "objective", "weight"), CASES)
 def test_loss_and_gradients_are_those_of_the_formulas(make_task, kind, objective, weight):
     settings = replace(SETTINGS, objective=objective, contrastive_weight=weight)
     asked = ASKED if kind == "extractive" else [replace(one, answers=one.answers[:1]) for one in ASKED]
     task = make_task(kind, settings, asked, max_tokens=LIMITS.get(kind, 96))
-    loss, figures, *found = gradients(task)
-    reference = Reference(task, kind)
-    order = np.random.default_rng([0, 0, 0]).permutation(4)
-    expected, readable = reference.loss([asked[place] for place in order], objective, weight)
-    expected.backward()
-    assert loss == pytest.approx(expected.item(), rel=1e-5)
-    assert figures["readable"] == readable == (0.75 if kind == "extractive" else 1.0)
-    assert same(found[0], flat(reference.retriever)) and same(found[1], flat(reference.reader))
+    readable = follows_the_formulas(task, Reference(task, kind), asked, objective, weight)
+    assert readable == (0.75 if kind == "extractive" else 1.0)
 
 
 @pytest.mark.parametrize(
@@ -306,13 +311,7 @@ def test_generator_with_another_tokenizer_than_the_encoder_gives_loss_and_gradie
     asked = [replace(one, answers=one.answers[:1]) for one in ASKED]
     task = make_task(kind, settings, asked, max_tokens=128, generator=generator)
     assert len(task.reader.tokenizer) < 400 < len(task.encoder.model.tokenizer)
-    loss, _, *found = gradients(task)
-    reference = Reference(task, kind)
-    order = np.random.default_rng([0, 0, 0]).permutation(4)
-    expected, _ = reference.loss([asked[place] for place in order], objective, 0.5)
-    expected.backward()
-    assert loss == pytest.approx(expected.item(), rel=1e-5)
-    assert same(found[0], flat(reference.retriever)) and same(found[1], flat(reference.reader))
+    follows_the_formulas(task, Reference(task, kind), asked, objective, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -331,14 +330,8 @@ def test_answers_of_one_token_give_loss_and_gradients_of_the_formulas(make_task,
     """A span of one token; what is written is the end mark alone."""
     settings = replace(SETTINGS, objective=objective)
     task = make_task(kind, settings, max_tokens=LIMITS.get(kind, 96), longest=1)
-    loss, figures, *found = gradients(task)
-    reference = Reference(task, kind)
-    order = np.random.default_rng([0, 0, 0]).permutation(4)
-    expected, readable = reference.loss([ASKED[place] for place in order], objective, 0.0)
-    expected.backward()
-    assert loss == pytest.approx(expected.item(), rel=1e-5)
-    assert figures["readable"] == readable == (0.25 if kind == "extractive" else 1.0)
-    assert same(found[0], flat(reference.retriever)) and same(found[1], flat(reference.reader))
+    readable = follows_the_formulas(task, Reference(task, kind), ASKED, objective, 0.0)
+    assert readable == (0.25 if kind == "extractive" else 1.0)
 
 
 @pytest.mark.parametrize("objective", ["marginal", "emdr2"])
@@ -381,13 +374,7 @@ def test_loss_and_gradients_of_two_encoders_are_those_of_the_formulas(make_task,
     settings = replace(SETTINGS, objective=objective, contrastive_weight=0.5, encoders=encoders)
     asked = ASKED if kind == "extractive" else [replace(one, answers=one.answers[:1]) for one in ASKED]
     task = make_task(kind, settings, asked, max_tokens=48 if kind == "extractive" else 96, apart=True)
-    loss, _, *found = gradients(task)
-    reference = Reference(task, kind)
-    order = np.random.default_rng([0, 0, 0]).permutation(4)
-    expected, _ = reference.loss([asked[place] for place in order], objective, 0.5)
-    expected.backward()
-    assert loss == pytest.approx(expected.item(), rel=1e-5)
-    assert same(found[0], flat(reference.retriever)) and same(found[1], flat(reference.reader))
+    follows_the_formulas(task, Reference(task, kind), asked, objective, 0.5)
     of_passages = flat(task.encoder.towers["passage"].module)
     assert flat(task.encoder.towers["query"].module).any() and bool(of_passages.any()) == (encoders == "both")
 
