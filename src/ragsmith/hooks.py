@@ -3,7 +3,7 @@
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kedro.config import MissingConfigException
 from kedro.framework.hooks import hook_impl
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ragsmith.pipelines.retriever_training.params import RetrieverTrainingParams
 
 logger = logging.getLogger(__name__)
+
+Typed = TypeVar("Typed")
 
 
 class ProjectHooks:
@@ -96,26 +98,29 @@ class TrackingHooks:
             logger.info("logged in MLflow as run %s", run)
 
 
+def typed(catalog: Any, name: str, kind: type[Typed]) -> Typed:
+    """What the parameters say of a step: Kedro has made the model of it, or has not yet."""
+    found = catalog.load(f"params:{name}")
+    return found if isinstance(found, kind) else kind(**found)
+
+
 def compute_of(catalog: Any) -> ComputeParams:
     """Where the parameters want the numbers computed."""
-    compute = catalog.load("params:compute")
-    return compute if isinstance(compute, ComputeParams) else ComputeParams(**compute)
+    return typed(catalog, "compute", ComputeParams)
 
 
 def training_of(catalog: Any) -> "RagTrainingParams":
     """What the parameters say of rag_training."""
     from ragsmith.pipelines.rag_training.params import RagTrainingParams
 
-    training = catalog.load("params:rag_training")
-    return training if isinstance(training, RagTrainingParams) else RagTrainingParams(**training)
+    return typed(catalog, "rag_training", RagTrainingParams)
 
 
 def retriever_training_of(catalog: Any) -> "RetrieverTrainingParams":
     """What the parameters say of retriever_training."""
     from ragsmith.pipelines.retriever_training.params import RetrieverTrainingParams
 
-    training = catalog.load("params:retriever_training")
-    return training if isinstance(training, RetrieverTrainingParams) else RetrieverTrainingParams(**training)
+    return typed(catalog, "retriever_training", RetrieverTrainingParams)
 
 
 def find_cluster(loader: Any) -> None:

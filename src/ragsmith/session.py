@@ -243,10 +243,10 @@ def said_on_purpose(error: BaseException) -> bool:
         return said_on_purpose(error.__cause__)
     if not isinstance(error, EXPECTED):
         return False
-    last = next(reversed(list(traceback.walk_tb(error.__traceback__))), None)
-    if last is None:
+    frames = list(traceback.walk_tb(error.__traceback__))
+    if not frames:
         return False
-    frame, line = last
+    frame, line = frames[-1]
     ours = {__name__.partition(".")[0], project.PACKAGE_NAME}
     statement = linecache.getline(frame.f_code.co_filename, line, frame.f_globals).strip()
     return str(frame.f_globals.get("__name__")).partition(".")[0] in ours and statement.startswith("raise")
