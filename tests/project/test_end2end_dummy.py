@@ -20,8 +20,9 @@ PARAMS = ",".join(
         "data_collection.sample.enabled=false,data_collection.folder.enabled=false",
         "data_collection.split.documents_dev=0.25,data_collection.split.documents_test=0.25",
         "retriever_training.batch_size=2,rag_training.batch_size=2,rag_training.mode=end2end",
-        # Two steps: the second searches an index that was made before it, and not for an evaluation.
-        "rag_training.evaluations=1,rag_training.refresh.every=1,rag_training.refresh.budget=1",
+        # More than one step, however few questions the split and their answers leave: each searches the index that the
+        # step before it made, and not one made for an evaluation.
+        "rag_training.epochs=2,rag_training.evaluations=1,rag_training.refresh.every=1,rag_training.refresh.budget=1",
     ]
 )
 FACTS = {
@@ -90,7 +91,8 @@ def test_sample_trains_end_to_end_and_the_index_is_the_shipped_retrievers(projec
     assert "index: version 1, of step 1: training waited" in log
     steps = pd.read_parquet(project.data / "08_reporting/reader_log.parquet")
     trained = steps[steps["kind"] == "train"]
-    assert trained["index_version"].tolist() == [0, 1] and trained["index_age"].tolist() == [0, 0]
+    assert len(trained) >= 2 and trained["index_version"].tolist() == list(range(len(trained)))
+    assert set(trained["index_age"]) == {0}
     report = json.loads((project.data / "08_reporting/reader.json").read_text("utf-8"))
     assert report["index"]["refreshes"] >= 2 and report["index"]["failed"] == report["index"]["put_off"] == 0
     models = project.data / "06_models"
