@@ -3,6 +3,7 @@
     python benchmarks/train_retriever.py                 three rounds of eight steps a side: twenty minutes
     python benchmarks/train_retriever.py --quick         one round of three steps
     python benchmarks/train_retriever.py --quality       whether the models are as good: half an hour; kept in results/
+    python benchmarks/train_retriever.py --growth        ours on 1, 4 and 16 times the queries: ten minutes
     python benchmarks/train_retriever.py --keep-memory   the others as a tuner would run them: see docs/performance.md
     python benchmarks/train_retriever.py --device cuda   figures, and no bars
 
@@ -32,6 +33,8 @@ DATA = "squadshifts/new_wiki_v1.0.json.gz"
 # The least that we promise: how many times as long a step of the other takes.
 BARS = {"sentence_transformers": 8.0, "sentence_transformers_bf16": 5.0, "flagembedding": 8.0}
 QUALITY_BAR = 0.005
+GROWTH_BAR = 1.25  # the most that a step's time and the memory may grow by, from once to 16 times the queries
+GROWTH_STEPS = 12  # at once the queries: 16 times as many take most of those that the data has
 QUALITY_STEPS = 40  # of --quality; one takes a third of a minute on both sides together
 VERSIONS = ["torch", "transformers", "sentence-transformers", "FlagEmbedding"]
 # As `freed_memory_kept` has it for ours, for processes that do not call it.
@@ -46,6 +49,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder with squadshifts/")
     parser.add_argument("--quick", action="store_true", help="one round of three steps")
     parser.add_argument("--quality", action="store_true", help="compare nDCG@10 after 40 steps instead of times")
+    parser.add_argument("--growth", action="store_true", help="ours on 1, 4 and 16 times the queries")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--model", default="package:all-MiniLM-L6-v2")
     parser.add_argument("--peers", nargs="*", default=list(BARS), choices=list(BARS), help="sides to compare with")
@@ -59,7 +63,8 @@ def main() -> int:
         print(f"{data} is not there: give the folder of the data with --data.", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory(prefix="ragsmith-benchmark-") as folder:
-        return (compare_quality if options.quality else compare_speed)(options, data, Path(folder))
+        measure = compare_quality if options.quality else measure_growth if options.growth else compare_speed
+        return measure(options, data, Path(folder))
 
 
 def compare_speed(options: argparse.Namespace, data: Path, folder: Path) -> int:
@@ -170,6 +175,38 @@ def compare_quality(options: argparse.Namespace, data: Path, folder: Path) -> in
         RESULTS.parent.mkdir(parents=True, exist_ok=True)
         RESULTS.write_text(json.dumps(kept, indent=2) + "\n", "utf-8")
     return _bench.report("train_retriever_quality", kept, [quality_bar(difference)], versions())
+
+
+def measure_growth(options: argparse.Namespace, data: Path, folder: Path) -> int:
+    """Ours on 1, 4 and 16 times the queries: time per step, with what lies between steps, and the most memory."""
+    growth = []
+    for times in (1, 4, 16):
+        steps, work = times * (options.steps or GROWTH_STEPS), folder / str(times)
+        job = {
+            "data": str(data),
+            "folder": str(work),
+            "model": options.model,
+            "device": options.device,
+            "steps": steps,
+            "dev_questions": 0,
+            "passages": 0,
+            "seed": 0,
+        }
+        run_side("prepare", job, work)
+        run = run_side("ours", job, work / "ours")
+        growth.append(
+            {
+                "steps": steps,
+                "seconds_per_step": statistics.mean(run["seconds"]),
+                "peak_gib": run["peak_bytes"] / 2**30,
+            }
+        )
+        say(f"{steps} steps: {growth[-1]['seconds_per_step']:.3f} s per step, {growth[-1]['peak_gib']:.2f} GiB")
+    bars = [
+        {"name": f"{name}_growth", "value": growth[-1][name] / growth[0][name], "at_most": GROWTH_BAR}
+        for name in ("seconds_per_step", "peak_gib")
+    ]
+    return _bench.report("train_retriever_growth", {"growth": growth}, bars, versions())
 
 
 def kept_quality() -> list[dict[str, Any]]:

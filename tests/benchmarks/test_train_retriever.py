@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "train_retriever.py"
-PARAGRAPHS, QUESTIONS = 20, 4
+PARAGRAPHS = 260  # four questions each: 1,024 are what --growth asks for at two steps
 
 
 @pytest.fixture
@@ -45,6 +45,18 @@ def test_the_last_line_has_the_figures_of_both_sides_and_the_exit_status_is_that
         "at_least": 8.0,
         "holds": ratio >= 8.0,
     }
+    assert done.returncode == (0 if all(bar["holds"] for bar in result["bars"]) else 1)
+
+
+@pytest.mark.slow
+def test_growth_trains_on_once_4_and_16_times_the_queries_and_judges_the_ends(data):
+    command = [sys.executable, str(SCRIPT), "--growth", "--steps", "2", "--data", str(data)]
+    done = subprocess.run([*command, "--model", "random:bert-1x32"], capture_output=True, text=True)
+    result = json.loads(done.stdout.splitlines()[-1])
+    growth = result["figures"]["growth"]
+    assert [part["steps"] for part in growth] == [2, 8, 32] and all(part["peak_gib"] > 0.1 for part in growth)
+    for bar, name in zip(result["bars"], ("seconds_per_step", "peak_gib"), strict=True):
+        assert bar["name"] == f"{name}_growth" and bar["value"] == growth[2][name] / growth[0][name]
     assert done.returncode == (0 if all(bar["holds"] for bar in result["bars"]) else 1)
 
 
