@@ -4,6 +4,7 @@
 #   make run PYTHON=python3.13                                         another interpreter
 #   make run TORCH_INDEX=https://download.pytorch.org/whl/cpu          torch from there: without 3.7 GB for NVIDIA cards
 #   make run ARGS="--env gpu --pipelines retriever_training"           arguments of `kedro run`
+#   make unit ARGS="tests/read -k bart" WORKERS=0                      arguments of pytest; all tests in one process
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -13,6 +14,8 @@ SHELL := bash
 PYTHON ?= python3
 TORCH_INDEX ?=
 ARGS ?=
+# Processes that share the tests, each with one thread: most tests use no more, and a library that has more waits.
+WORKERS ?= 2
 BIN := .venv/bin
 # Byte code is written when a module is first imported: compiling all of torch at once takes longer than the rest.
 INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
@@ -55,7 +58,7 @@ imports: .venv/.installed-test ## rules of the house: what may import what
 	$(BIN)/lint-imports
 
 unit: .venv/.installed-test browser ## tests and the examples in docstrings
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 # Where it cannot be installed, the tests that need it are skipped and say so.
 BROWSER := chromium chromium-driver

@@ -21,6 +21,9 @@ os.environ |= {
     "KEDRO_DISABLE_TELEMETRY": "true",
     "TOKENIZERS_PARALLELISM": "false",
 }
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Two processes with a thread for each processor wait for each other in every small product.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 # What tests of several packages share. A folder of its own: beside it, `tests/datasets` would pass for the library.
 sys.path.append(str(Path(__file__).parent / "support"))
 

@@ -15,6 +15,9 @@ BERT_KINDS = {"bert", "roberta", "xlm-roberta", "camembert", "mpnet"}
 POSITIONS_AFTER_PADDING = {"roberta", "xlm-roberta", "camembert", "mpnet"}
 
 ROWS = 128
+# Rows that go through all products behind attention before the next do, in inference on a processor: what one product
+# leaves for the next stays in the cache of its core.
+ROWS_AT_ONCE = 512
 
 
 class LayerWeights(NamedTuple):
@@ -64,18 +67,30 @@ class BertBackbone:
         hidden = filled(self._embedded(token_ids, layout, dtype, type_ids))
         bias = self._relative_positions(layout, dtype)
         for layer, of_layer in zip(self.model.encoder.layer, weights, strict=True):
-            norm = self._norm_of_attention(layer)
-            if self.kind == "mpnet":
-                inside, drop = layer.attention.attn, layer.attention.dropout
-            else:
-                inside, drop = layer.attention.self, layer.attention.output.dropout
+            inside = layer.attention.attn if self.kind == "mpnet" else layer.attention.self
             qkv = of_layer.qkv(hidden).view(len(hidden), 3, heads, -1)
             dropout = inside.dropout.p if inside.dropout.training else 0.0
             attended = attention(qkv, layout, self.attention_scale, bias, dropout)
-            hidden = layer_norm(norm, of_layer.out.added_to(hidden, attended, drop))
-            inner = of_layer.up(hidden)
-            hidden = layer_norm(layer.output.LayerNorm, of_layer.down.added_to(hidden, inner, layer.output.dropout))
+            hidden = self._behind_attention(layer, of_layer, hidden, attended)
         return hidden[: layout.tokens]
+
+    def _behind_attention(
+        self, layer: Any, weights: LayerWeights, hidden: "torch.Tensor", attended: "torch.Tensor"
+    ) -> "torch.Tensor":
+        """The rest of a layer: each row is computed by itself."""
+        import torch
+
+        drop = layer.attention.dropout if self.kind == "mpnet" else layer.attention.output.dropout
+        norm, last = self._norm_of_attention(layer), layer.output
+
+        def computed(before: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+            between = layer_norm(norm, weights.out.added_to(before, own, drop))
+            return layer_norm(last.LayerNorm, weights.down.added_to(between, weights.up(between), last.dropout))
+
+        if hidden.device.type != "cpu" or not torch.is_inference_mode_enabled():
+            return computed(hidden, attended)
+        parts = zip(hidden.split(ROWS_AT_ONCE), attended.split(ROWS_AT_ONCE), strict=True)
+        return torch.cat([computed(*part) for part in parts])
 
     def _norm_of_attention(self, layer: Any) -> Any:
         return layer.attention.LayerNorm if self.kind == "mpnet" else layer.attention.output.LayerNorm
