@@ -8,7 +8,7 @@ Both sides train RAG-Token end to end, the passage encoder too: the same questio
 same knowledge base, batch, passages, architectures and learning rate. transformers: `RagTokenForGeneration` with a
 `RagRetriever` over a flat faiss index in `datasets`, and a context encoder in training, in float32 (what one gets
 without asking) and with bf16 autocast. It has no trainer that runs with it any more; its loop here is the shortest
-there is. Ours: `JointTask` in the project's own loop step. Each has a process of its own; the first two steps do not
+there is. Ours: `RagTask` in the project's own loop step. Each has a process of its own; the first two steps do not
 count. Then ours alone on knowledge bases of 1, 4 and 16 times the passages.
 """
 
@@ -173,9 +173,9 @@ def ours(options: argparse.Namespace, passages: pd.DataFrame, questions: pd.Data
     """A step of ours, and a refresh of the index."""
     from ragsmith.learn.loop import LoopSettings, make_optimizer, train_step
     from ragsmith.read.generative import GenerativeSettings
-    from ragsmith.read.joint import JointTask
-    from ragsmith.read.joint_settings import JointQuestion, JointSettings
     from ragsmith.read.live_index import LiveIndex, RefreshSettings
+    from ragsmith.read.rag_settings import RagQuestion, RagSettings
+    from ragsmith.read.rag_task import RagTask
     from ragsmith.read.seq2seq import Seq2SeqReader
     from ragsmith.retrieve.encoder import Encoder
     from ragsmith.retrieve.index import DenseIndex
@@ -189,13 +189,13 @@ def ours(options: argparse.Namespace, passages: pd.DataFrame, questions: pd.Data
     )
     start = DenseIndex(passages["passage_id"].tolist(), encoder.encode(passage_inputs(passages), "passage"))
     asked = [
-        JointQuestion(f"q{number}", row.question, (row.answer,))
+        RagQuestion(f"q{number}", row.question, (row.answer,))
         for number, row in enumerate(questions.itertuples(index=False))
     ]
     with tempfile.TemporaryDirectory() as folder:
         live = LiveIndex(encoder, start, passages, RefreshSettings(overlap=0), Path(folder))
-    joint = JointSettings(passages=PASSAGES, batch_size=BATCH, right_passage=False)
-    task = JointTask(reader, live, asked, asked[:8], joint, "base")
+    settings = RagSettings(passages=PASSAGES, batch_size=BATCH, right_passage=False)
+    task = RagTask(reader, live, asked, asked[:8], settings, "base")
     loop = LoopSettings(1, 3e-5)
     optimizer = make_optimizer(task.module, loop, task.rate_factors)
     return (lambda number: train_step(task, optimizer, loop, machine, 0, number, 50)), (lambda: live.refresh(50))

@@ -41,12 +41,12 @@ from ragsmith.learn.loop import LoopSettings
 from ragsmith.learn.train_retriever import RetrieverData, RetrieverSettings, train_retriever
 from ragsmith.read.examples import retrieved_passages
 from ragsmith.read.extractive import ExtractiveReader, ReaderSettings
-from ragsmith.read.joint_settings import JointSettings
 from ragsmith.read.knowledge_base import KnowledgeBase
 from ragsmith.read.live_index import RefreshSettings
 from ragsmith.read.objectives import Objective
-from ragsmith.read.questions import joint_questions
-from ragsmith.read.train_jointly import JointPlan, JointRun, train_jointly
+from ragsmith.read.questions import rag_questions
+from ragsmith.read.rag_settings import RagSettings
+from ragsmith.read.train_rag import RagPlan, RagRun, train_rag
 from ragsmith.retrieve.build import build_index
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.index import DenseIndex
@@ -75,8 +75,8 @@ TAUGHT: tuple[Objective, ...] = ("marginal", "emdr2", "pdist")  # what the reade
 EM_BAR, PARAMETERS_BAR, MINUTES_BAR = 0.52, 60e6, 90
 READING = ReaderSettings(max_tokens=256, max_answer_tokens=24)
 # The right passage alone; the right one among wrong ones that hybrid search finds; retriever and reader together.
-ALONE = JointSettings(encoders="none", objective="none", passages=1, batch_size=16)
-AMONG = JointSettings(encoders="none", objective="none", passages=TRAINED_PASSAGES, search="hybrid", batch_size=8)
+ALONE = RagSettings(encoders="none", objective="none", passages=1, batch_size=16)
+AMONG = RagSettings(encoders="none", objective="none", passages=TRAINED_PASSAGES, search="hybrid", batch_size=8)
 TOGETHER = replace(AMONG, encoders="both", contrastive_weight=0.5)
 # A tenth, the default, allows no refresh within 864 steps on so many passages.
 REFRESH = RefreshSettings(budget=0.2)
@@ -91,7 +91,7 @@ class Data:
         passages: passage_id, document_id, title, text.
         questions: query_id, text, passage_id (the right one), origin, split (`train`, `dev`, `test`), cut_start,
             cut_end (both 0: nothing was made from a passage).
-        answers: query_id, answers, marks; see `joint_questions`.
+        answers: query_id, answers, marks; see `rag_questions`.
         trainable: ids of the passages that may be trained on, as right or as wrong ones.
     """
 
@@ -334,8 +334,8 @@ def tune_retriever(bench: Bench, folder: Path) -> Path:
 
 
 def train(
-    bench: Bench, folder: Path, joint: JointSettings, loop: LoopSettings, asked: pd.DataFrame, begin: Path
-) -> JointRun:
+    bench: Bench, folder: Path, settings: RagSettings, loop: LoopSettings, asked: pd.DataFrame, begin: Path
+) -> RagRun:
     """Train on these questions, from a reader: the wrong passages are what is found among those to be trained on."""
     data, passages = bench.data, bench.data.passages
     dev = data.of_split("dev")
@@ -349,11 +349,11 @@ def train(
     )
     found.save(index, model_hash(str(bench.model("base"))))
     steering = dev.sample(min(STEERING_QUESTIONS, len(dev)), random_state=0)
-    return train_jointly(
+    return train_rag(
         ExtractiveReader.load(begin, READING, bench.machine),
         KnowledgeBase(bench.model("base"), index, passages[inside]),
-        *(joint_questions(one, data.qrels, data.answers) for one in (asked, steering)),
-        JointPlan(joint, REFRESH, loop, [0.0]),
+        *(rag_questions(one, data.qrels, data.answers) for one in (asked, steering)),
+        RagPlan(settings, REFRESH, loop, [0.0]),
         bench.machine,
         folder,
     )
@@ -379,8 +379,8 @@ def train_together(objective: Objective) -> Callable[[Bench, Path], Path]:
     """What trains retriever and reader together: on the questions of `train_on_retrieved`, from `spans`."""
 
     def trained(bench: Bench, folder: Path) -> Path:
-        joint, loop = replace(TOGETHER, objective=objective), replace(AMONG_LOOP, evaluations=1)
-        return train(bench, folder, joint, loop, about_wikipedia(bench), bench.model("spans")).retriever
+        settings, loop = replace(TOGETHER, objective=objective), replace(AMONG_LOOP, evaluations=1)
+        return train(bench, folder, settings, loop, about_wikipedia(bench), bench.model("spans")).retriever
 
     return trained
 

@@ -12,7 +12,7 @@ import pytest
 
 from ragsmith.compute.device import Machine
 from ragsmith.learn.loop import LoopSettings
-from ragsmith.read.train_jointly import train_jointly
+from ragsmith.read.train_rag import train_rag
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 COLOURS = ["red", "green", "blue", "yellow", "black", "white", "brown", "grey"]
@@ -139,17 +139,18 @@ def test_training_never_sees_a_passage_of_test_nor_a_question_of_dev(
     given = []
 
     def watched(reader, base, train, dev, plan, machine, work):
-        given.append((set(base.passages["passage_id"]), train, dev, plan.joint))
-        return train_jointly(reader, base, train, dev, plan, machine, work)
+        given.append((set(base.passages["passage_id"]), train, dev, plan.settings))
+        return train_rag(reader, base, train, dev, plan, machine, work)
 
-    monkeypatch.setattr(small, "train_jointly", watched)
+    monkeypatch.setattr(small, "train_rag", watched)
     bench.model("reader")
     split_of = dict(zip(bench.data.questions["query_id"], bench.data.questions["split"], strict=True))
     passages, questions = bench.data.passages, bench.data.questions
     article_of = dict(zip(passages["passage_id"], passages["document_id"], strict=True))
     of_test = {article_of[passage_id] for passage_id in questions.loc[questions["split"] == "test", "passage_id"]}
     text_of = dict(zip(passages["passage_id"], passages["text"], strict=True))
-    assert [joint.passages for *_, joint in given] == [1, small.TRAINED_PASSAGES]  # spans, and then among wrong ones
+    # First spans alone, and then among wrong passages.
+    assert [settings.passages for *_, settings in given] == [1, small.TRAINED_PASSAGES]
     for inside, train, dev, _ in given:
         assert inside >= bench.data.trainable and not {article_of[one] for one in inside} & of_test
         assert {split_of[question.query_id] for question in train} == {"train"}

@@ -10,9 +10,9 @@ from ragsmith.compute.device import Machine
 from ragsmith.learn.loop import LoopSettings
 from ragsmith.learn.lora import LoraSettings
 from ragsmith.pipelines.rag_training.params import RagTrainingParams
-from ragsmith.read.joint_settings import JointSettings
 from ragsmith.read.live_index import RefreshSettings
 from ragsmith.read.new_reader import new_reader
+from ragsmith.read.rag_settings import RagSettings
 from ragsmith.retrieve.models import resolve_model
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -167,7 +167,7 @@ def test_every_parameter_stands_in_the_configuration_with_its_default():
     assert {key: found[key] for key in own} == {key: default[key] for key in own}
 
 
-@pytest.mark.parametrize("settings", [JointSettings, RefreshSettings, LoopSettings])
+@pytest.mark.parametrize("settings", [RagSettings, RefreshSettings, LoopSettings])
 def test_defaults_are_those_of_the_library(settings):
     """`micro_tokens` and the like are the library's alone; what both have says the same."""
     values = params().model_dump()
@@ -191,9 +191,9 @@ def test_defaults_are_those_of_the_library(settings):
 
 
 def test_reader_alone_is_trained_with_what_stands_in_the_parameters():
-    plan = params(dropout=0.2, batch_size=3, epochs=4, cut_probability=0.25).joint_plan("bm25")
-    assert (plan.joint.encoders, plan.joint.objective, plan.joint.search) == ("none", "none", "bm25")
-    assert (plan.joint.dropout, plan.joint.batch_size, plan.joint.cut_probability, plan.loop.epochs) == (
+    plan = params(dropout=0.2, batch_size=3, epochs=4, cut_probability=0.25).rag_plan("bm25")
+    assert (plan.settings.encoders, plan.settings.objective, plan.settings.search) == ("none", "none", "bm25")
+    assert (plan.settings.dropout, plan.settings.batch_size, plan.settings.cut_probability, plan.loop.epochs) == (
         0.2,
         3,
         0.25,
@@ -202,11 +202,11 @@ def test_reader_alone_is_trained_with_what_stands_in_the_parameters():
 
 
 def test_joint_training_is_told_mode_search_and_refresh():
-    plan = params(mode="end2end", refresh={"every": 7, "timeout": 60}, accumulation=2, warmup=0.5).joint_plan("hybrid")
-    assert (plan.joint.train_reader, plan.joint.encoders, plan.joint.objective) == (True, "both", "marginal")
-    assert (plan.joint.search, plan.joint.accumulation, plan.loop.warmup) == ("hybrid", 2, 0.5)
+    plan = params(mode="end2end", refresh={"every": 7, "timeout": 60}, accumulation=2, warmup=0.5).rag_plan("hybrid")
+    assert (plan.settings.train_reader, plan.settings.encoders, plan.settings.objective) == (True, "both", "marginal")
+    assert (plan.settings.search, plan.settings.accumulation, plan.loop.warmup) == ("hybrid", 2, 0.5)
     assert (plan.refresh.every, plan.refresh.timeout) == (7, 60)
-    assert params(search="bm25").joint_plan("hybrid").joint.search == "bm25"
+    assert params(search="bm25").rag_plan("hybrid").settings.search == "bm25"
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_joint_training_is_told_mode_search_and_refresh():
     ],
 )
 def test_dropout_is_what_was_said_or_by_itself_what_it_was_before(values, dropped):
-    assert params(**values).joint_plan("dense").joint.dropout == dropped
+    assert params(**values).rag_plan("dense").settings.dropout == dropped
 
 
 def test_candidates_reach_a_reader_that_is_trained_with_its_retriever():
@@ -242,7 +242,7 @@ def test_candidates_reach_a_reader_that_is_trained_with_its_retriever():
 )
 def test_refresh_in_the_background_is_a_process_unless_ray_is_asked_for(written, meant, worker):
     found = params(mode="end2end", refresh={"background": written})
-    assert found.refresh.background == meant and found.joint_plan("dense").refresh.worker == worker
+    assert found.refresh.background == meant and found.rag_plan("dense").refresh.worker == worker
     assert found.wants_ray() == (written == "ray")
     assert RefreshSettings(background=written).worker == worker
 

@@ -13,9 +13,9 @@ from ragsmith.read.causal import CausalReader
 from ragsmith.read.decoding import Decoding
 from ragsmith.read.extractive import ExtractiveReader, ReaderSettings
 from ragsmith.read.generative import GenerativeReader, GenerativeSettings
-from ragsmith.read.joint_settings import JointQuestion
 from ragsmith.read.knowledge_base import KnowledgeBase
 from ragsmith.read.live_index import LiveIndex, RefreshSettings
+from ragsmith.read.rag_settings import RagQuestion
 from ragsmith.read.reading import ReadingPassage
 from ragsmith.read.seq2seq import Seq2SeqReader
 from ragsmith.retrieve.build import build_index
@@ -59,7 +59,7 @@ def passages() -> pd.DataFrame:
 
 
 # A script that a test runs.
-collect_ignore = ["killed_jointly.py"]
+collect_ignore = ["killed_rag.py"]
 
 TOWNS = {
     "Ulm": "red", "Trier": "blue", "Jena": "green", "Essen": "white", "Bonn": "black", "Mainz": "yellow",
@@ -81,10 +81,10 @@ def town_base(tiny_model, tmp_path_factory) -> KnowledgeBase:
 
 
 @pytest.fixture
-def town_questions() -> list[JointQuestion]:
+def town_questions() -> list[RagQuestion]:
     """One question about each town, with the passage that answers it."""
     return [
-        JointQuestion(f"q{number}", f"What colour is the car in {town}?", (colour,), frozenset({f"p{number}"}))
+        RagQuestion(f"q{number}", f"What colour is the car in {town}?", (colour,), frozenset({f"p{number}"}))
         for number, (town, colour) in enumerate(TOWNS.items(), start=1)
     ]
 

@@ -13,7 +13,7 @@ import pytest
 def test_training_killed_in_a_step_a_refresh_or_a_save_ends_as_an_undisturbed_one(tmp_path, how):
     """Losses, dev scores, weights and index are equal bit for bit; the moments are spread over the whole run."""
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("killed_jointly.py")), str(tmp_path), how],
+        [sys.executable, str(Path(__file__).with_name("killed_rag.py")), str(tmp_path), how],
         capture_output=True,
         text=True,
         timeout=600,

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ragsmith.read.joint_settings import JointQuestion
 from ragsmith.read.live_index import LiveIndex, RefreshSettings
+from ragsmith.read.rag_settings import RagQuestion
 from ragsmith.read.shown import reading_example, surely_judged, with_right_passage
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.index import DenseIndex
@@ -18,7 +18,7 @@ ROWS = [
     ("p2", "Linux", "Linux is the os that was asked for."),
     ("p3", "json", "Middle of a section."),
 ]
-ASKED = JointQuestion("q", "Which?", ("os", "a+b"), frozenset({"p2"}))
+ASKED = RagQuestion("q", "Which?", ("os", "a+b"), frozenset({"p2"}))
 
 
 @pytest.fixture

@@ -28,9 +28,9 @@ from transformers import (
 from transformers.models.rag.retrieval_rag import CustomHFIndex
 
 from ragsmith.compute.batching import padded
-from ragsmith.read.joint import JointTask
-from ragsmith.read.joint_settings import JointSettings
 from ragsmith.read.objectives import log_prior
+from ragsmith.read.rag_settings import RagSettings
+from ragsmith.read.rag_task import RagTask
 from ragsmith.read.reading import ReadingPassage
 from ragsmith.retrieve.encoder import Encoder, load_sentence_transformer
 from ragsmith.retrieve.routes import separated
@@ -368,7 +368,7 @@ def test_encoder_that_gives_a_state_for_each_token_cannot_ask_questions_in_trans
     with pytest.raises(ValueError, match="Shape of query must be 2D"):
         model(input_ids=asked, labels=asked)
     # The same BERT, pooled as its folder says, asks and learns here.
-    task = JointTask(reader, live_index(), town_questions, [], JointSettings(batch_size=2, passages=2), "base")
+    task = RagTask(reader, live_index(), town_questions, [], RagSettings(batch_size=2, passages=2), "base")
     task.loss(0, 0)[0].backward()
     assert (
         sum(parameter.grad.abs().sum() for parameter in task.encoder.model.parameters() if parameter.grad is not None)

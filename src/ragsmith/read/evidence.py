@@ -1,4 +1,4 @@
-"""What a reader tells joint training about one batch."""
+"""What a reader tells RAG training about one batch."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""The knowledge base that joint training searches while it changes the encoder: versions of the vectors, and when."""
+"""The knowledge base that RAG training searches while it changes the encoder: versions of the vectors, and when."""
 
 import json
 import logging

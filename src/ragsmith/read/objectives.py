@@ -1,4 +1,4 @@
-"""What joint training minimises: losses of a reader that depends on retrieval, and of a retriever that it teaches.
+"""What RAG training minimises: losses of a reader that depends on retrieval, and of a retriever that it teaches.
 
 Everywhere: `log_prior` is log p(z | x), float32 of shape (questions, passages), from `log_prior`; `log_likelihood` is
 log p(y | x, z), the reader's log probability of the whole answer after one passage, of the same shape; `tokens` is

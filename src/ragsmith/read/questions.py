@@ -4,10 +4,10 @@ import pandas as pd
 
 from ragsmith.collect.questions import ANSWERS, DISTANT
 from ragsmith.read.examples import accepted_answers, right_passages
-from ragsmith.read.joint_settings import JointQuestion
+from ragsmith.read.rag_settings import RagQuestion
 
 
-def joint_questions(queries: pd.DataFrame, qrels: pd.DataFrame, answers: pd.DataFrame) -> list[JointQuestion]:
+def rag_questions(queries: pd.DataFrame, qrels: pd.DataFrame, answers: pd.DataFrame) -> list[RagQuestion]:
     """Join questions with their answers and with the passages that are known to answer them.
 
     Args:
@@ -29,7 +29,7 @@ def joint_questions(queries: pd.DataFrame, qrels: pd.DataFrame, answers: pd.Data
         sources = list(zip(queries["passage_id"].fillna("").tolist(), *cuts, strict=True))
     asked = zip(queries["query_id"], queries["text"], queries["origin"], sources, strict=True)
     return [
-        JointQuestion(
+        RagQuestion(
             query_id,
             text,
             tuple(accepted[query_id]),

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 from ragsmith.read.examples import ReadingExample
-from ragsmith.read.joint_settings import JointQuestion
 from ragsmith.read.live_index import LiveIndex
+from ragsmith.read.rag_settings import RagQuestion
 from ragsmith.read.reading import ReadingPassage
 from ragsmith.retrieve.has_answer import found_by, has_answer
 
 
-def surely_judged(question: JointQuestion, rows: Sequence[int], index: LiveIndex) -> list[int]:
+def surely_judged(question: RagQuestion, rows: Sequence[int], index: LiveIndex) -> list[int]:
     """What was found, without passages that hold an accepted answer and that nobody judged.
 
     They may well answer the question: a reader that is trained against them learns what is false. Where no right
@@ -23,7 +23,7 @@ def surely_judged(question: JointQuestion, rows: Sequence[int], index: LiveIndex
     ]
 
 
-def with_right_passage(question: JointQuestion, rows: Sequence[int], index: LiveIndex, most: int) -> list[int]:
+def with_right_passage(question: RagQuestion, rows: Sequence[int], index: LiveIndex, most: int) -> list[int]:
     """The first of these passages, at most so many; where none is right, a right one takes the last place.
 
     That is the one that the question was made from, if it is known and right, or else the first of the right ones.
@@ -37,7 +37,7 @@ def with_right_passage(question: JointQuestion, rows: Sequence[int], index: Live
 
 
 def reading_example(
-    question: JointQuestion, found: Sequence[tuple[int, float]], index: LiveIndex, cut: bool = False
+    question: RagQuestion, found: Sequence[tuple[int, float]], index: LiveIndex, cut: bool = False
 ) -> ReadingExample:
     """A question with the texts of what was found.
 

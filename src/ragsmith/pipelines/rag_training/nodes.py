@@ -32,9 +32,9 @@ def train(
     """Train what the mode says; dev questions steer it. Retriever and index are those that the reader belongs to."""
     from ragsmith.read.knowledge_base import KnowledgeBase
     from ragsmith.read.new_reader import new_reader
-    from ragsmith.read.questions import joint_questions
+    from ragsmith.read.questions import rag_questions
     from ragsmith.read.scratch import random_retriever
-    from ragsmith.read.train_jointly import train_jointly
+    from ragsmith.read.train_rag import train_rag
 
     machine = compute.machine()
     reader = new_reader(
@@ -50,12 +50,12 @@ def train(
         base = KnowledgeBase(base_encoder, base_index, passages)
         if params.random_weights:
             base = random_retriever(base, machine, compute.batch_tokens, params.seed, work / "random")
-    run = train_jointly(
+    run = train_rag(
         reader,
         base,
-        joint_questions(training_questions(queries, params), qrels, answers),
-        joint_questions(queries[queries["split"] == "dev"], qrels, answers),
-        params.joint_plan(search_choice["mode"]),
+        rag_questions(training_questions(queries, params), qrels, answers),
+        rag_questions(queries[queries["split"] == "dev"], qrels, answers),
+        params.rag_plan(search_choice["mode"]),
         machine,
         work,
     )

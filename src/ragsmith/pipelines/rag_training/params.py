@@ -8,7 +8,7 @@ from ragsmith.pipelines.params import LoraParams, Params, Seed
 
 if TYPE_CHECKING:
     from ragsmith.learn.loop import LoopSettings
-    from ragsmith.read.train_jointly import JointPlan
+    from ragsmith.read.train_rag import RagPlan
 
 Mode = Literal["dense", "bm25", "hybrid"]
 
@@ -56,7 +56,7 @@ class RefreshParams(Params):
 
 
 class RagTrainingParams(Params):
-    """Reader and retriever; see `JointSettings`, `RefreshSettings` and the readers in `ragsmith.read`."""
+    """Reader and retriever; see `RagSettings`, `RefreshSettings` and the readers in `ragsmith.read`."""
 
     mode: Annotated[Literal["fine_tune", "end2end", "from_scratch", "retriever_only"], BeforeValidator(own_mode)] = (
         Field(
@@ -237,18 +237,18 @@ class RagTrainingParams(Params):
 
         return LoopSettings(**self.model_dump(include=set(LoopSettings.__dataclass_fields__)))
 
-    def joint_plan(self, search: Mode) -> "JointPlan":
+    def rag_plan(self, search: Mode) -> "RagPlan":
         """The training, for the library.
 
         Args:
             search: how passages are found where the parameter is `auto`.
         """
-        from ragsmith.read.joint_settings import JointSettings
         from ragsmith.read.live_index import RefreshSettings
-        from ragsmith.read.train_jointly import JointPlan
+        from ragsmith.read.rag_settings import RagSettings
+        from ragsmith.read.train_rag import RagPlan
 
         settings = {
-            **self.model_dump(include=set(JointSettings.__dataclass_fields__)),
+            **self.model_dump(include=set(RagSettings.__dataclass_fields__)),
             "train_reader": self.mode != "retriever_only",
             "encoders": self.trained(),
             "objective": self.taught(),
@@ -256,4 +256,4 @@ class RagTrainingParams(Params):
             "dropout": self.dropped(),
         }
         refresh = RefreshSettings(**self.refresh.model_dump())
-        return JointPlan(JointSettings(**settings), refresh, self.loop(), self.prior_weights)
+        return RagPlan(RagSettings(**settings), refresh, self.loop(), self.prior_weights)

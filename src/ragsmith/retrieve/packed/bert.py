@@ -89,7 +89,7 @@ class BertBackbone:
 
         if hidden.device.type != "cpu" or not torch.is_inference_mode_enabled():
             return computed(hidden, attended)
-        parts = zip(hidden.split(ROWS_AT_ONCE), attended.split(ROWS_AT_ONCE), strict=True)
+        parts = zip(torch.split(hidden, ROWS_AT_ONCE), torch.split(attended, ROWS_AT_ONCE), strict=True)
         return torch.cat([computed(*part) for part in parts])
 
     def _norm_of_attention(self, layer: Any) -> Any:

@@ -16,9 +16,9 @@ from ragsmith.read.evidence import Evidence
 from ragsmith.read.examples import ReadingExample
 from ragsmith.read.extractive import ExtractiveReader
 from ragsmith.read.generative import GenerativeReader
-from ragsmith.read.joint_settings import Encoders, JointQuestion, JointSettings
 from ragsmith.read.live_index import LiveIndex, weights_of
 from ragsmith.read.objectives import Objective, contrastive, emdr2, log_prior, pdist
+from ragsmith.read.rag_settings import Encoders, RagQuestion, RagSettings
 from ragsmith.read.readers import Reader
 from ragsmith.read.shown import reading_example, surely_judged, with_right_passage
 from ragsmith.read.span_evidence import span_evidence
@@ -38,7 +38,7 @@ SPARE = 2
 UNLIKELY = -1e8  # below it, a likelihood says that the passage does not hold the answer
 
 
-class JointTask:
+class RagTask:
     """Reader and retriever as the loop trains them (RAG, Lewis et al. 2020; end to end, Siriwardhana et al. 2023).
 
     Where both encoders move, passages are found with the index's vectors, which may lag behind, and scored with
@@ -49,7 +49,7 @@ class JointTask:
         reader: trained in place, unless frozen.
         index: the live knowledge base; its encoder is trained in place, as far as `encoders` says.
         train, dev: questions; dev questions are judged by exact match.
-        settings: see `JointSettings`.
+        settings: see `RagSettings`.
         base_hash: content hash of the models, the index and the passages before training.
     Raises:
         ValueError: nothing is trained, not even in the first steps, no objective would teach a retriever that is to
@@ -60,9 +60,9 @@ class JointTask:
         self,
         reader: Reader,
         index: LiveIndex,
-        train: Sequence[JointQuestion],
-        dev: Sequence[JointQuestion],
-        settings: JointSettings,
+        train: Sequence[RagQuestion],
+        dev: Sequence[RagQuestion],
+        settings: RagSettings,
         base_hash: str,
     ) -> None:
         import torch
@@ -162,7 +162,7 @@ class JointTask:
 
     def _loss(
         self,
-        chosen: Sequence[JointQuestion],
+        chosen: Sequence[RagQuestion],
         found: list[list[int]],
         rows: list[int],
         tokens: tuple[list[list[int]], list[list[int]]],
@@ -219,7 +219,7 @@ class JointTask:
             return ()
         return MOVING[self.settings.encoders]
 
-    def retrieve(self, questions: Sequence[JointQuestion], k: int = 0) -> list[list[tuple[int, float]]]:
+    def retrieve(self, questions: Sequence[RagQuestion], k: int = 0) -> list[list[tuple[int, float]]]:
         """What is found for each question: rows of the index and cosines, best first, at least one each.
 
         Args:
@@ -234,7 +234,7 @@ class JointTask:
             self._found[question.query_id, question.text, k] = some
         return [self._found[question.query_id, question.text, k] for question in questions]
 
-    def _search(self, questions: Sequence[JointQuestion], k: int) -> list[list[tuple[int, float]]]:
+    def _search(self, questions: Sequence[RagQuestion], k: int) -> list[list[tuple[int, float]]]:
         run = self.index.search(
             [question.query_id for question in questions],
             [question.text for question in questions],
@@ -247,7 +247,7 @@ class JointTask:
         # BM25 alone may find nothing: the first passage is as good as any other then.
         return [found.get(question.query_id, [(0, 0.0)]) for question in questions]
 
-    def _shown(self, chosen: Sequence[JointQuestion]) -> list[list[int]]:
+    def _shown(self, chosen: Sequence[RagQuestion]) -> list[list[int]]:
         """What is read for training questions: rows of the index."""
         most = self.settings.passages
         spans = isinstance(self.reader, ExtractiveReader)
@@ -259,7 +259,7 @@ class JointTask:
             shown = [with_right_passage(*both, self.index, most) for both in zip(chosen, shown, strict=True)]
         return [(kept or rows)[:most] for kept, rows in zip(shown, found, strict=True)]
 
-    def _token_ids(self, chosen: Sequence[JointQuestion], rows: list[int]) -> tuple[list[list[int]], list[list[int]]]:
+    def _token_ids(self, chosen: Sequence[RagQuestion], rows: list[int]) -> tuple[list[list[int]], list[list[int]]]:
         """Token ids of the questions and of the passages, as the retriever reads them in training, if it does."""
         limits = self.settings.max_query_tokens, self.settings.max_passage_tokens
         queries = self.encoder.token_ids([question.text for question in chosen], "query")
@@ -270,7 +270,7 @@ class JointTask:
     def _scores(
         self,
         tokens: tuple[list[list[int]], list[list[int]]],
-        chosen: Sequence[JointQuestion],
+        chosen: Sequence[RagQuestion],
         found: list[list[int]],
         rows: list[int],
         step: int,
@@ -306,7 +306,7 @@ class JointTask:
             present[number, : len(some)] = True
         return every.gather(1, columns.to(device)), present.to(device), every
 
-    def _right(self, chosen: Sequence[JointQuestion], rows: list[int]) -> "torch.Tensor":
+    def _right(self, chosen: Sequence[RagQuestion], rows: list[int]) -> "torch.Tensor":
         import torch
 
         ids = [self.index.passage_ids[row] for row in rows]
@@ -314,7 +314,7 @@ class JointTask:
 
     def _evidence(
         self,
-        chosen: Sequence[JointQuestion],
+        chosen: Sequence[RagQuestion],
         found: list[list[int]],
         prior: "torch.Tensor",
         present: "torch.Tensor",
@@ -351,7 +351,7 @@ class JointTask:
         return evidence, torch.ones(len(prior), dtype=torch.bool, device=prior.device)
 
     def examples(
-        self, questions: Sequence[JointQuestion], found: Sequence[Sequence[tuple[int, float]]]
+        self, questions: Sequence[RagQuestion], found: Sequence[Sequence[tuple[int, float]]]
     ) -> list[ReadingExample]:
         """Questions with the texts of what was found, as a reader reads them."""
         return [reading_example(*both, self.index) for both in zip(questions, found, strict=True)]

@@ -21,9 +21,9 @@ from ragsmith.read.dev_answers import holds_answer
 from ragsmith.read.examples import ReadingExample
 from ragsmith.read.extractive import ExtractiveReader, ReaderSettings
 from ragsmith.read.generative import GenerativeSettings
-from ragsmith.read.joint import JointTask
-from ragsmith.read.joint_settings import JointQuestion, JointSettings
 from ragsmith.read.live_index import LiveIndex, RefreshSettings
+from ragsmith.read.rag_settings import RagQuestion, RagSettings
+from ragsmith.read.rag_task import RagTask
 from ragsmith.read.reading import ReadingPassage
 from ragsmith.read.seq2seq import Seq2SeqReader
 from ragsmith.retrieve.encoder import Encoder, load_sentence_transformer
@@ -43,12 +43,12 @@ ROWS = [
 ]
 LONG = "whole tree of folders, and nothing brings it back"  # more tokens than a span may have
 ASKED = [
-    JointQuestion("q1", "What does rmtree delete?", ("a whole tree", "folders"), frozenset({"p1"})),
-    JointQuestion("q2", "What has four sides?", ("square",), frozenset()),
-    JointQuestion("q3", "How is a list sorted?", ("in place",), frozenset({"p3"})),
-    JointQuestion("q4", "What is the moon made of?", ("cheese",), frozenset()),
+    RagQuestion("q1", "What does rmtree delete?", ("a whole tree", "folders"), frozenset({"p1"})),
+    RagQuestion("q2", "What has four sides?", ("square",), frozenset()),
+    RagQuestion("q3", "How is a list sorted?", ("in place",), frozenset({"p3"})),
+    RagQuestion("q4", "What is the moon made of?", ("cheese",), frozenset()),
 ]
-SETTINGS = JointSettings(passages=3, batch_size=4, temperature=0.1, objective_weight=0.7, teacher_temperature=2.0)
+SETTINGS = RagSettings(passages=3, batch_size=4, temperature=0.1, objective_weight=0.7, teacher_temperature=2.0)
 
 
 @pytest.fixture(scope="session")
@@ -71,7 +71,7 @@ def make_task(tiny_model, encoder_decoder, generators, machine, tmp_path):
         apart=False,
         generator="",
         longest=0,
-    ) -> JointTask:
+    ) -> RagTask:
         passages = pd.DataFrame(rows, columns=["passage_id", "title", "text"])
         model = load_sentence_transformer(tiny_model)
         encoder = Encoder(separated(model) if apart else model, machine)
@@ -95,12 +95,12 @@ def make_task(tiny_model, encoder_decoder, generators, machine, tmp_path):
             with torch.no_grad():  # as drawn, it says nearly the same after every passage, and would teach nothing
                 for parameter in reader.model.parameters():
                     parameter.mul_(4.0 if parameter.ndim > 1 else 1.0)
-        return JointTask(reader, live, train, dev, settings, "base")
+        return RagTask(reader, live, train, dev, settings, "base")
 
     return make
 
 
-def gradients(task: JointTask) -> tuple[float, dict[str, float], torch.Tensor, torch.Tensor]:
+def gradients(task: RagTask) -> tuple[float, dict[str, float], torch.Tensor, torch.Tensor]:
     """Loss and figures of the first batch, and its gradients with respect to the retriever and the reader."""
     task.module.zero_grad(set_to_none=True)
     task.module.train()
@@ -126,7 +126,7 @@ def same(found: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-4) -
 class Reference:
     """The loss of one batch, from the papers' formulas."""
 
-    def __init__(self, task: JointTask, kind: str, rows=ROWS, unclear=frozenset()) -> None:
+    def __init__(self, task: RagTask, kind: str, rows=ROWS, unclear=frozenset()) -> None:
         self.kind, self.settings = kind, task.settings
         self.retriever = copy.deepcopy(task.encoder.model).double().eval()
         self.reader = copy.deepcopy(task.reader.model).double().eval()
@@ -518,7 +518,7 @@ def test_two_batches_that_are_one_step_equal_one_batch_of_both(make_task, kind):
     found = []
     for batch_size, accumulation in ((4, 1), (2, 2)):
         settings = replace(SETTINGS, batch_size=batch_size, accumulation=accumulation)
-        asked = [*ASKED[:3], JointQuestion("q5", "What waits?", ("time.sleep",), frozenset({"p6"}))]
+        asked = [*ASKED[:3], RagQuestion("q5", "What waits?", ("time.sleep",), frozenset({"p6"}))]
         asked = [replace(one, answers=one.answers[:1]) for one in asked]
         task = make_task(kind, settings, asked, max_tokens=96)
         schedule = replace(loop, accumulation=accumulation)
@@ -558,13 +558,13 @@ def test_step_that_is_tried_again_in_less_memory_counts_once_in_the_budget_of_re
     settings = replace(SETTINGS, batch_size=2, accumulation=2)
     schedule = LoopSettings(1, 1e-9, accumulation=2)
 
-    def trained(task: JointTask) -> float:
+    def trained(task: RagTask) -> float:
         optimizer = make_optimizer(task.module, schedule, task.rate_factors)
         train_step(task, optimizer, schedule, task.encoder.machine, 0, 0, 1)
         return task.index.trained
 
     expected, short = trained(make_task(settings=settings)), make_task(settings=settings)
-    loss, tried = JointTask.loss, []
+    loss, tried = RagTask.loss, []
 
     def failing(self, epoch, number):
         tried.append(number)
@@ -573,7 +573,7 @@ def test_step_that_is_tried_again_in_less_memory_counts_once_in_the_budget_of_re
             raise torch.OutOfMemoryError("as a card says it")
         return found
 
-    monkeypatch.setattr(JointTask, "loss", failing)
+    monkeypatch.setattr(RagTask, "loss", failing)
     assert trained(short) == expected > 0
     assert tried == [*range(fails_at + 1), 0, 1]
     short.restore({})
@@ -607,7 +607,7 @@ def test_questions_that_no_passage_answers_give_no_gradient_and_no_nan(make_task
 
 def test_question_that_bm25_finds_nothing_for_is_read_with_some_passage(make_task):
     task = make_task(settings=replace(SETTINGS, search="bm25"))
-    assert task.retrieve([JointQuestion("x", "zzzz qqqq", ("a",))]) == [[(0, 0.0)]]
+    assert task.retrieve([RagQuestion("x", "zzzz qqqq", ("a",))]) == [[(0, 0.0)]]
     loss, *_ = gradients(task)
     assert math.isfinite(loss)
 
@@ -615,7 +615,7 @@ def test_question_that_bm25_finds_nothing_for_is_read_with_some_passage(make_tas
 @pytest.mark.parametrize("right_passage", [True, False])
 def test_where_all_that_is_found_may_be_right_the_right_one_is_read_or_else_the_first(make_task, right_passage):
     """`The` stands in the first and the second row."""
-    asked = JointQuestion("x", "rmtree square", ("a", "the", "is"), frozenset({"p5"}))
+    asked = RagQuestion("x", "rmtree square", ("a", "the", "is"), frozenset({"p5"}))
     settings = replace(SETTINGS, passages=2, search="bm25", batch_size=1, right_passage=right_passage)
     task = make_task(settings=settings, train=[asked])
     read = shown(task)
@@ -626,7 +626,7 @@ def test_where_all_that_is_found_may_be_right_the_right_one_is_read_or_else_the_
 
 @pytest.mark.parametrize("kind", ["extractive", "rag_token"])
 def test_right_passage_that_was_not_found_is_read_in_training_and_not_on_dev(make_task, kind):
-    missed = JointQuestion("x", "What does rmtree delete?", ("nothing that stands anywhere",), frozenset({"p6"}))
+    missed = RagQuestion("x", "What does rmtree delete?", ("nothing that stands anywhere",), frozenset({"p6"}))
     settings = replace(SETTINGS, passages=2, search="bm25", batch_size=1)
     for right_passage, expected in ((True, ["p1", "p6"]), (False, ["p1"])):
         task = make_task(kind, replace(settings, right_passage=right_passage), [missed], [missed])
@@ -638,7 +638,7 @@ def test_right_passage_that_was_not_found_is_read_in_training_and_not_on_dev(mak
         assert read == [["p1"]]
 
 
-def shown(task: JointTask) -> list[list[str]]:
+def shown(task: RagTask) -> list[list[str]]:
     """The passages of each question that the reader of a task is given from now on."""
     read, texts = [], dict(zip(task.index.texts, task.index.passage_ids, strict=True))
     reader = task.reader
@@ -662,9 +662,7 @@ def shown(task: JointTask) -> list[list[str]]:
 def test_stretch_that_a_question_was_taken_from_is_left_out_as_often_as_asked_and_with_the_seed(make_task, kind):
     stretch = "json.loads reads it back again."
     begin = ROWS[4][2].index(stretch)
-    asked = [
-        JointQuestion("x", stretch, ("json.dumps",), frozenset({"p5"}), source=("p5", begin, begin + len(stretch)))
-    ]
+    asked = [RagQuestion("x", stretch, ("json.dumps",), frozenset({"p5"}), source=("p5", begin, begin + len(stretch)))]
     counts = []
     for probability, seed in ((0.0, 0), (1.0, 0), (0.5, 0), (0.5, 0), (0.5, 1)):
         settings = replace(SETTINGS, passages=1, batch_size=1, cut_probability=probability, seed=seed)
@@ -769,7 +767,7 @@ def test_accepted_answers_are_drawn_in_turn_and_with_the_seed(make_task):
 # --- whole trainings ---
 
 
-def losses(task: JointTask, folder, **loop) -> list[float]:
+def losses(task: RagTask, folder, **loop) -> list[float]:
     settings = LoopSettings(**{"epochs": 2, "learning_rate": 1e-3, "evaluations": 1, "patience": 99} | loop)
     fitted = fit(task, settings, task.encoder.machine, folder, "rag")
     log = pd.read_json(fitted.log, lines=True)

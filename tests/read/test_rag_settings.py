@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from ragsmith.read.joint_settings import LIMITS, JointSettings
+from ragsmith.read.rag_settings import LIMITS, RagSettings
 
 
 @pytest.mark.parametrize(
@@ -19,9 +19,9 @@ from ragsmith.read.joint_settings import LIMITS, JointSettings
     ],
 )
 def test_choices_and_numbers_that_cannot_be_are_refused(values, message):
-    with pytest.raises(ValueError, match=f"^JointSettings: .*{message}"):
-        JointSettings(**values)
+    with pytest.raises(ValueError, match=f"^RagSettings: .*{message}"):
+        RagSettings(**values)
 
 
 def test_every_setting_but_the_switches_has_its_limits():
-    assert set(JointSettings.__dataclass_fields__) - set(LIMITS) == {"train_reader", "right_passage"}
+    assert set(RagSettings.__dataclass_fields__) - set(LIMITS) == {"train_reader", "right_passage"}

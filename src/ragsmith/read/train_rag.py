@@ -17,11 +17,11 @@ from ragsmith.learn.loop import LoopSettings, fit
 from ragsmith.read.dev_answers import tune_prior
 from ragsmith.read.extractive import ExtractiveReader
 from ragsmith.read.generative import GenerativeReader
-from ragsmith.read.joint import JointTask
-from ragsmith.read.joint_settings import JointQuestion, JointSettings
 from ragsmith.read.knowledge_base import KnowledgeBase
 from ragsmith.read.live_index import LiveIndex, RefreshSettings, passage_faults
 from ragsmith.read.new_reader import merged
+from ragsmith.read.rag_settings import RagQuestion, RagSettings
+from ragsmith.read.rag_task import RagTask
 from ragsmith.read.readers import Reader
 from ragsmith.read.workers import check_worker
 from ragsmith.retrieve.encoder import Encoder, load_sentence_transformer
@@ -40,24 +40,24 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class JointPlan:
+class RagPlan:
     """How reader and retriever are trained together.
 
     Attributes:
-        joint, refresh, loop: see their classes.
+        settings, refresh, loop: see their classes.
         prior_weights: of an extractive reader: tried on dev after training, beside the one it was trained with, if
             any; the first of equals is taken.
     """
 
-    joint: JointSettings
+    settings: RagSettings
     refresh: RefreshSettings
     loop: LoopSettings
     prior_weights: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
-class JointRun:
-    """What joint training leaves.
+class RagRun:
+    """What RAG training leaves.
 
     Attributes:
         retriever, index, reader: finished folders that belong together; the first two are those given when the
@@ -73,22 +73,22 @@ class JointRun:
     log: Path
 
 
-def train_jointly(
+def train_rag(
     reader: Reader,
     base: KnowledgeBase,
-    train: Sequence[JointQuestion],
-    dev: Sequence[JointQuestion],
-    plan: JointPlan,
+    train: Sequence[RagQuestion],
+    dev: Sequence[RagQuestion],
+    plan: RagPlan,
     machine: Machine,
     work: Path,
-) -> JointRun:
+) -> RagRun:
     """Train on what the retriever finds, keep the best by dev's exact match, and leave an index that is fresh.
 
     Args:
         reader: trained in place, from what it was loaded with.
         base: what is searched.
         train, dev: questions with answers.
-        plan: see `JointPlan`.
+        plan: see `RagPlan`.
         machine: device and precision.
         work: folder of this training alone; an interrupted run goes on from it.
     Raises:
@@ -99,20 +99,20 @@ def train_jointly(
         Exception: the passages could not be encoded by what was trained (`LiveIndex.encode`): nothing is saved.
     """
     refuse_several("Training a reader")
-    if plan.joint.encoders == "both":
+    if plan.settings.encoders == "both":
         check_worker(plan.refresh.background)
     check_questions(train, dev, base.passages)
     made_by = maker_of_index(base)
     model = load_sentence_transformer(base.retriever)
-    if plan.joint.encoders == "questions":
+    if plan.settings.encoders == "questions":
         model = separated(model)
-    encoder = Encoder(model, machine, batch_tokens=plan.joint.micro_tokens)
-    reader.settings = replace(reader.settings, prior_weight=trained_prior(reader, plan.joint))
+    encoder = Encoder(model, machine, batch_tokens=plan.settings.micro_tokens)
+    reader.settings = replace(reader.settings, prior_weight=trained_prior(reader, plan.settings))
     live = LiveIndex(encoder, DenseIndex.load(base.index), base.passages, plan.refresh, work / "fit" / "index")
     known = hash_json([model_hash(str(base.retriever)), made_by, state_hash(reader), live.passage_ids, live.texts])
     given = len(train)
-    train, spanless, unanswered = instructive(reader, train, live, plan.joint)
-    task = JointTask(reader, live, train, dev, plan.joint, known)
+    train, spanless, unanswered = instructive(reader, train, live, plan.settings)
+    task = RagTask(reader, live, train, dev, plan.settings, known)
     untouched = weights(task.module)
     try:
         fitted = fit(task, plan.loop, machine, work / "fit", "rag")
@@ -126,7 +126,7 @@ def train_jointly(
     task.module.eval()
     folders = {name: fresh_folder(work / name) for name in ("retriever", "index", "reader")}
     retriever, index, gate = base.retriever, base.index, []
-    if plan.joint.encoders != "none":
+    if plan.settings.encoders != "none":
         gate = choose_retriever(task, untouched)
         if gate[1]["shipped"]:
             retriever = folders["retriever"]
@@ -151,8 +151,8 @@ def train_jointly(
         "left_out": given - len(train),
         "unjudged": sum(not question.judged for question in train),
         "dev_questions": len(dev),
-        "encoders": plan.joint.encoders,
-        "objective": plan.joint.objective,
+        "encoders": plan.settings.encoders,
+        "objective": plan.settings.objective,
         "gate": gate,
         "prior": prior,
         "prior_weight": reader.settings.prior_weight,
@@ -160,18 +160,18 @@ def train_jointly(
         "parameters": sum(one.numel() for model in (encoder.model, reader.model) for one in model.parameters()),
     }
     logger.info("rag: dev %s %.4f at step %d", task.metric, fitted.state.best_score, fitted.state.best_step)
-    return JointRun(retriever, index, folders["reader"], report, fitted.log)
+    return RagRun(retriever, index, folders["reader"], report, fitted.log)
 
 
-def trained_prior(reader: Reader, joint: JointSettings) -> float:
+def trained_prior(reader: Reader, settings: RagSettings) -> float:
     """Weight of the cosines that a reader is trained with, and read with meanwhile.
 
     It is one over the temperature of the softmax over passages; an extractive reader has it in `marginal` alone.
     """
-    return 1 / joint.temperature if joint.weighs_spans or not isinstance(reader, ExtractiveReader) else 0.0
+    return 1 / settings.temperature if settings.weighs_spans or not isinstance(reader, ExtractiveReader) else 0.0
 
 
-def choose_retriever(task: JointTask, untouched: "dict[str, torch.Tensor]") -> list[dict[str, Any]]:
+def choose_retriever(task: RagTask, untouched: "dict[str, torch.Tensor]") -> list[dict[str, Any]]:
     """Keep the trained retriever unless the one before answers more dev questions with the same reader.
 
     Of two that answer as many, the one that finds more right passages stays; of two that are equal in that as well,
@@ -217,10 +217,10 @@ def choose_retriever(task: JointTask, untouched: "dict[str, torch.Tensor]") -> l
     return [row | {"shipped": (row["name"] == "trained") == ships} for row in rows]
 
 
-def choose_prior(reader: ExtractiveReader, task: JointTask, plan: JointPlan) -> list[dict[str, float]]:
+def choose_prior(reader: ExtractiveReader, task: RagTask, plan: RagPlan) -> list[dict[str, float]]:
     """Give the reader the weight of the prior that answers most dev questions; the table of `tune_prior`."""
     tried = list(plan.prior_weights)
-    if plan.joint.weighs_spans or not tried:
+    if plan.settings.weighs_spans or not tried:
         tried.append(reader.settings.prior_weight)
     examples = task.examples(task.dev, task.retrieve(task.dev))
     weight, table = tune_prior(reader, examples, list(dict.fromkeys(tried)))
@@ -243,11 +243,11 @@ def maker_of_index(base: KnowledgeBase) -> str:
     return made_by
 
 
-def check_questions(train: Sequence[JointQuestion], dev: Sequence[JointQuestion], passages: pd.DataFrame) -> None:
+def check_questions(train: Sequence[RagQuestion], dev: Sequence[RagQuestion], passages: pd.DataFrame) -> None:
     """Refuse what cannot be trained on, judged by or searched; all faults at once.
 
     Raises:
-        ValueError: see `train_jointly`.
+        ValueError: see `train_rag`.
     """
     faults = []
     if not dev:
@@ -271,10 +271,10 @@ def check_questions(train: Sequence[JointQuestion], dev: Sequence[JointQuestion]
 
 def instructive(
     reader: Reader,
-    train: Sequence[JointQuestion],
+    train: Sequence[RagQuestion],
     index: LiveIndex,
-    settings: JointSettings,
-) -> tuple[list[JointQuestion], int, int]:
+    settings: RagSettings,
+) -> tuple[list[RagQuestion], int, int]:
     """Leave out questions that would teach nothing; warnings say how many teach the reader nothing, or nothing at all.
 
     Returns:
@@ -324,19 +324,17 @@ def instructive(
     return [question for question in train if question.query_id not in gone], len(lost), len(empty)
 
 
-def named(questions: Sequence[JointQuestion]) -> str:
+def named(questions: Sequence[RagQuestion]) -> str:
     """The first of some questions, by their ids."""
     return ", ".join([question.query_id for question in questions[:5]] + ["…"] * (len(questions) > 5))
 
 
-def finds_the_same(settings: JointSettings) -> bool:
+def finds_the_same(settings: RagSettings) -> bool:
     """Whether each question gets the same passages as long as training lasts."""
     return settings.encoders == "none" or settings.search == "bm25"
 
 
-def without_answer(
-    questions: Sequence[JointQuestion], index: LiveIndex, settings: JointSettings
-) -> list[JointQuestion]:
+def without_answer(questions: Sequence[RagQuestion], index: LiveIndex, settings: RagSettings) -> list[RagQuestion]:
     """Questions that nobody judged, of which no passage that may be read in training holds an answer.
 
     Where the retriever stays as it is, or has no part in the search, these are what is found now and what is guessed
@@ -361,7 +359,7 @@ def without_answer(
     return [missing[place] for place in held_nowhere([found_by(one.answers) for one in missing], index.texts)]
 
 
-def without_span(questions: Sequence[JointQuestion], index: LiveIndex) -> list[JointQuestion]:
+def without_span(questions: Sequence[RagQuestion], index: LiveIndex) -> list[RagQuestion]:
     """Questions of which somebody knows the right passages, none of which holds an answer as a span."""
     return [
         question

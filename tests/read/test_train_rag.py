@@ -15,20 +15,20 @@ from ragsmith.read.background import BackgroundRefresh
 from ragsmith.read.causal import CausalReader
 from ragsmith.read.extractive import ExtractiveReader, ReaderSettings
 from ragsmith.read.generative import GenerativeSettings
-from ragsmith.read.joint import JointTask
-from ragsmith.read.joint_settings import JointQuestion, JointSettings
 from ragsmith.read.knowledge_base import KnowledgeBase
 from ragsmith.read.live_index import RefreshSettings
 from ragsmith.read.new_reader import new_reader
+from ragsmith.read.rag_settings import RagQuestion, RagSettings
+from ragsmith.read.rag_task import RagTask
 from ragsmith.read.readers import load_reader
 from ragsmith.read.reading import ReadingPassage
 from ragsmith.read.seq2seq import Seq2SeqReader
-from ragsmith.read.train_jointly import (
-    JointPlan,
+from ragsmith.read.train_rag import (
+    RagPlan,
     check_questions,
     choose_retriever,
     instructive,
-    train_jointly,
+    train_rag,
     without_span,
 )
 from ragsmith.retrieve.build import build_index
@@ -40,20 +40,20 @@ from ragsmith.retrieve.passage_text import passage_inputs
 from ragsmith.retrieve.route_files import passage_model
 from ragsmith.retrieve.search import Searcher
 
-JOINT = JointSettings(batch_size=4, passages=3, contrastive_weight=1.0, retriever_rate=1.0)
+SETTINGS = RagSettings(batch_size=4, passages=3, contrastive_weight=1.0, retriever_rate=1.0)
 LOOP = LoopSettings(4, 3e-3, evaluations=1, patience=99)
-PLAN = JointPlan(JOINT, RefreshSettings(every=4, overlap=0.0, budget=1.0), LOOP, (0.0, 5.0))
+PLAN = RagPlan(SETTINGS, RefreshSettings(every=4, overlap=0.0, budget=1.0), LOOP, (0.0, 5.0))
 VALUES = {"max_tokens": 48, "max_answer_tokens": 6}
 
 
 @pytest.fixture
 def train(town_base, town_questions, tiny_model, machine, tmp_path):
-    """Train on the towns; settings of the joint training are given by name."""
+    """Train on the towns; what shall differ from SETTINGS is given by name."""
 
-    def run(name="work", reader=None, plan=PLAN, base=town_base, **joint):
+    def run(name="work", reader=None, plan=PLAN, base=town_base, **settings):
         reader = reader or ExtractiveReader.load(tiny_model, ReaderSettings(48, 6), machine)
-        plan = replace(plan, joint=replace(plan.joint, **joint))
-        return train_jointly(reader, base, town_questions, town_questions, plan, machine, tmp_path / name)
+        plan = replace(plan, settings=replace(plan.settings, **settings))
+        return train_rag(reader, base, town_questions, town_questions, plan, machine, tmp_path / name)
 
     return run
 
@@ -164,7 +164,7 @@ def test_retriever_of_which_no_encoder_got_better_ships_as_it_was(train, town_ba
 def test_interrupted_training_of_the_encoder_of_questions_ends_as_an_undisturbed_one(train, monkeypatch):
     plan, encoders = replace(PLAN, loop=replace(LOOP, epochs=3, checkpoint_seconds=0.0)), "questions"
     whole = train("whole", plan=plan, encoders=encoders)
-    loss, calls = JointTask.loss, []
+    loss, calls = RagTask.loss, []
 
     def dying(self, epoch, number):
         calls.append(number)
@@ -172,7 +172,7 @@ def test_interrupted_training_of_the_encoder_of_questions_ends_as_an_undisturbed
             raise KeyboardInterrupt
         return loss(self, epoch, number)
 
-    monkeypatch.setattr(JointTask, "loss", dying)
+    monkeypatch.setattr(RagTask, "loss", dying)
     with pytest.raises(KeyboardInterrupt):
         train("killed", plan=plan, encoders=encoders)
     again = train("killed", plan=plan, encoders=encoders)
@@ -240,8 +240,8 @@ def test_trained_retriever_ships_unless_the_one_before_does_better_with_the_same
     live_index, town_questions, tiny_model, machine, caplog, ruined, ships
 ):
     live, reader = live_index(), ExtractiveReader.load(tiny_model, ReaderSettings(48, 6), machine)
-    settings = replace(JOINT, train_reader=False, objective="none", passages=1)
-    task = JointTask(reader, live, town_questions, town_questions, settings, "base")
+    settings = replace(SETTINGS, train_reader=False, objective="none", passages=1)
+    task = RagTask(reader, live, town_questions, town_questions, settings, "base")
     task.module.eval()
     retriever = task.module["retriever"]
     if ruined == "before":  # every text gets the same vector
@@ -340,9 +340,9 @@ def test_written_answers_of_the_saved_reader_are_those_of_the_trained_one(train,
     base = resolve_model("encoder_decoder:random:bert-2x64")
     reader = new_reader(base, "rag_token", VALUES, LoraSettings(rank=0), machine)
     run = train(reader=reader, plan=replace(PLAN, loop=replace(LOOP, epochs=1)))
-    settings = GenerativeSettings("rag_token", 48, 6, 1 / JOINT.temperature)
+    settings = GenerativeSettings("rag_token", 48, 6, 1 / SETTINGS.temperature)
     loaded = load_reader(run.reader, machine)
-    assert loaded.settings == replace(reader.settings, prior_weight=1 / JOINT.temperature) == settings
+    assert loaded.settings == replace(reader.settings, prior_weight=1 / SETTINGS.temperature) == settings
     found = [answers(run, town_base, town_questions, machine, one) for one in (reader, loaded)]
     assert found[0] == found[1]
     moved = loaded.model.state_dict()
@@ -409,9 +409,9 @@ def test_adapters_of_a_causal_reader_are_trained_with_its_retriever_and_the_save
 
 def test_all_faults_of_questions_and_knowledge_base_are_said_at_once(town_base):
     asked = [
-        JointQuestion("a", "?", ("red",), frozenset({"nowhere"})),
-        JointQuestion("b", "?", (" ",)),
-        JointQuestion("b", "?", ()),
+        RagQuestion("a", "?", ("red",), frozenset({"nowhere"})),
+        RagQuestion("b", "?", (" ",)),
+        RagQuestion("b", "?", ()),
     ]
     passages = pd.concat([town_base.passages, town_base.passages[:1]])
     with pytest.raises(ValueError) as raised:
@@ -467,10 +467,10 @@ def test_answers_that_are_no_spans_are_counted_and_reported_and_teach_the_retrie
 ):
     asked = [replace(town_questions[0], answers=("crimson",)), *town_questions[1:]]
     reader = ExtractiveReader.load(tiny_model, ReaderSettings(48, 6), machine)
-    joint = replace(JOINT, batch_size=kept, contrastive_weight=contrastive_weight)
-    plan = replace(PLAN, loop=replace(LOOP, epochs=1), joint=joint)
+    settings = replace(SETTINGS, batch_size=kept, contrastive_weight=contrastive_weight)
+    plan = replace(PLAN, loop=replace(LOOP, epochs=1), settings=settings)
     with caplog.at_level(logging.WARNING):
-        run = train_jointly(reader, town_base, asked, town_questions, plan, machine, tmp_path / "spans")
+        run = train_rag(reader, town_base, asked, town_questions, plan, machine, tmp_path / "spans")
     assert run.report["examples"] == kept and run.report["without_span"] == 1
     assert "1 of 12 training questions teach the reader nothing" in caplog.text and "(q1)" in caplog.text
     log = pd.read_json(run.log, lines=True)
@@ -482,11 +482,11 @@ def test_question_that_nobody_judged_is_left_out_where_nothing_that_is_found_hol
 ):
     guessed = [replace(one, right=frozenset(), judged=False) for one in town_questions]
     guessed[0] = replace(guessed[0], answers=("transparent",))
-    plan = replace(PLAN, joint=replace(JOINT, encoders="none", objective="none", search="bm25"))
+    plan = replace(PLAN, settings=replace(SETTINGS, encoders="none", objective="none", search="bm25"))
 
     def train(name, asked):
         reader = ExtractiveReader.load(tiny_model, ReaderSettings(48, 6), machine)
-        return train_jointly(reader, town_base, asked, town_questions, plan, machine, tmp_path / name).report
+        return train_rag(reader, town_base, asked, town_questions, plan, machine, tmp_path / name).report
 
     report = train("some", guessed)
     assert (report["without_answer"], report["without_span"], report["examples"], report["unjudged"]) == (1, 0, 11, 11)
@@ -495,7 +495,7 @@ def test_question_that_nobody_judged_is_left_out_where_nothing_that_is_found_hol
 
 
 @pytest.mark.parametrize(
-    ("joint", "empty", "left_out"),
+    ("settings", "empty", "left_out"),
     [
         # Where passages are found anew, the answer may stand in any; of those that stand in none, a guess still
         # teaches the retriever by contrast.
@@ -509,14 +509,14 @@ def test_question_that_nobody_judged_is_left_out_where_nothing_that_is_found_hol
     ],
 )
 def test_unjudged_questions_whose_answer_stands_nowhere_are_counted_warned_of_and_left_out_in_all_modes(
-    live_index, reader, town_questions, caplog, joint, empty, left_out
+    live_index, reader, town_questions, caplog, settings, empty, left_out
 ):
     asked = [replace(one, right=frozenset(), judged=False) for one in town_questions]
     asked[0] = replace(asked[0], answers=("transparent",))
     asked[1] = replace(town_questions[1], judged=False, answers=("no",))  # a guess, and nothing to be found by
     asked[3] = replace(asked[3], text="What colour is the car in Bonn?")  # of Essen, which BM25 does not find
     with caplog.at_level(logging.WARNING):
-        kept, lost, unanswered = instructive(reader, asked, live_index(), replace(JOINT, **joint))
+        kept, lost, unanswered = instructive(reader, asked, live_index(), replace(SETTINGS, **settings))
     assert (len(kept), lost, unanswered) == (12 - left_out, 0, empty)
     gone = {question.query_id for question in asked} - {question.query_id for question in kept}
     assert gone <= {"q1", "q2", "q4"} and "q1" in gone
@@ -531,7 +531,7 @@ def test_report_counts_questions_that_end_to_end_training_leaves_out(
     asked = [replace(one, right=frozenset(), judged=False) for one in town_questions]
     asked[0] = replace(asked[0], answers=("transparent",))
     plan = replace(PLAN, loop=replace(LOOP, epochs=1))
-    report = train_jointly(reader, town_base, asked, town_questions, plan, machine, tmp_path / "work").report
+    report = train_rag(reader, town_base, asked, town_questions, plan, machine, tmp_path / "work").report
     assert [report[name] for name in ("without_answer", "without_span", "left_out", "examples")] == [1, 0, 1, 11]
 
 
@@ -540,7 +540,7 @@ def test_retriever_alone_is_not_trained_on_questions_without_a_right_passage(
     live_index, reader, writer, town_questions, caplog, kind
 ):
     asked = [replace(town_questions[0], right=frozenset()), *town_questions[1:]]
-    settings = replace(JOINT, train_reader=False, objective="none")
+    settings = replace(SETTINGS, train_reader=False, objective="none")
     chosen = reader if kind == "extractive" else writer("t5", kind)
     with caplog.at_level(logging.WARNING):
         kept, *_ = instructive(chosen, asked, live_index(), settings)
@@ -552,7 +552,7 @@ def test_retriever_alone_is_not_trained_on_questions_without_a_right_passage(
 
 def test_reader_that_writes_learns_from_answers_that_stand_nowhere(live_index, writer, town_questions, caplog):
     asked = [replace(one, right=frozenset(), judged=False, answers=("transparent",)) for one in town_questions]
-    assert instructive(writer("t5", "rag_token"), asked, live_index(), JOINT) == (asked, 0, 0)
+    assert instructive(writer("t5", "rag_token"), asked, live_index(), SETTINGS) == (asked, 0, 0)
     assert not caplog.records
 
 
@@ -569,4 +569,4 @@ def test_training_without_any_span_is_refused_with_the_way_out(
     asked = [replace(question, answers=("crimson",)) for question in town_questions]
     reader = ExtractiveReader.load(tiny_model, ReaderSettings(48, 6), machine)
     with pytest.raises(ValueError, match=r"no training question.* span.* Choose a reader that writes"):
-        train_jointly(reader, town_base, asked, town_questions, PLAN, machine, tmp_path / "spans")
+        train_rag(reader, town_base, asked, town_questions, PLAN, machine, tmp_path / "spans")

@@ -1,4 +1,4 @@
-"""What joint training is told: questions, and what is trained by which losses."""
+"""What RAG training is told: questions, and what is trained by which losses."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -33,7 +33,7 @@ LIMITS = {
 
 
 @dataclass(frozen=True)
-class JointQuestion:
+class RagQuestion:
     """A question to train on or to be judged by.
 
     Attributes:
@@ -58,7 +58,7 @@ class JointQuestion:
 
 
 @dataclass(frozen=True)
-class JointSettings:
+class RagSettings:
     """What is trained, and by which losses.
 
     Attributes:

@@ -1,6 +1,6 @@
 """Train reader and retriever once undisturbed, then kill the training at many moments, go on, and compare.
 
-Usage: killed_jointly.py FOLDER in_process|background|questions; prints JSON:
+Usage: killed_rag.py FOLDER in_process|background|questions; prints JSON:
 {"points": {"refresh": …, "save": …, "end": …}, "different": […]}. With `questions` their encoder is trained alone, and
 there is no refresh.
 Each run is a fork of this process, which itself computes nothing.
@@ -29,11 +29,11 @@ from killed import watch
 from ragsmith.compute.device import Machine
 from ragsmith.learn.loop import LoopSettings
 from ragsmith.read.extractive import ExtractiveReader, ReaderSettings
-from ragsmith.read.joint import JointTask
-from ragsmith.read.joint_settings import JointQuestion, JointSettings
 from ragsmith.read.knowledge_base import KnowledgeBase
 from ragsmith.read.live_index import RefreshSettings
-from ragsmith.read.train_jointly import JointPlan, train_jointly
+from ragsmith.read.rag_settings import RagQuestion, RagSettings
+from ragsmith.read.rag_task import RagTask
+from ragsmith.read.train_rag import RagPlan, train_rag
 from ragsmith.retrieve.build import build_index
 from ragsmith.retrieve.models import resolve_model
 
@@ -45,7 +45,7 @@ PASSAGES = pd.DataFrame(
     columns=["passage_id", "title", "text"],
 )
 QUESTIONS = [
-    JointQuestion(f"q{n}", f"What colour is the car in {town}?", (colour,), frozenset({f"p{n}"}))
+    RagQuestion(f"q{n}", f"What colour is the car in {town}?", (colour,), frozenset({f"p{n}"}))
     for n, (town, colour) in enumerate(TOWNS.items())
 ]
 
@@ -59,15 +59,15 @@ def kind_of(path: str) -> str:
 
 def kill_in_step(step: int) -> None:
     """End this process by SIGKILL when the loss of a step is computed, before the weights change."""
-    loss = JointTask.loss
+    loss = RagTask.loss
 
-    def dying(self: JointTask, epoch: int, number: int) -> Any:
+    def dying(self: RagTask, epoch: int, number: int) -> Any:
         found = loss(self, epoch, number)
         if self.done == step:
             os.kill(os.getpid(), signal.SIGKILL)
         return found
 
-    JointTask.loss = dying  # type: ignore[method-assign]
+    RagTask.loss = dying  # type: ignore[method-assign]
 
 
 def in_fork(what: Any) -> bool:
@@ -95,14 +95,14 @@ class Runs:
         # Where processes are started, one is enough: each takes seconds to begin.
         epochs = 1 if background else 2
         loop = LoopSettings(epochs, 1e-3, evaluations=1, patience=9, checkpoint_seconds=0.0)
-        joint = JointSettings(
+        settings = RagSettings(
             encoders="questions" if how == "questions" else "both",
             batch_size=1 if background else 2,
             passages=2,
             contrastive_weight=0.5,
             retriever_rate=1.0,
         )
-        self.plan = JointPlan(joint, refresh, loop, (0.0,))
+        self.plan = RagPlan(settings, refresh, loop, (0.0,))
         assert in_fork(lambda: build_index(self.model, PASSAGES, MACHINE, 512, folder, "")), "no index"
 
     def train(self, work: Path, last: int = 0, step: int = 0) -> bool:
@@ -114,7 +114,7 @@ class Runs:
             seen = watch(work, last, CHANGES, lambda event, path: kind_of(path))
             reader = ExtractiveReader.load(self.model, ReaderSettings(48, 6), MACHINE)
             base = KnowledgeBase(self.model, self.folder / "index", PASSAGES)
-            left = train_jointly(reader, base, QUESTIONS, QUESTIONS, self.plan, MACHINE, work)
+            left = train_rag(reader, base, QUESTIONS, QUESTIONS, self.plan, MACHINE, work)
             changes = list(seen)
             del left.report["index"]["seconds"]
             files = [*sorted(left.retriever.rglob("*.safetensors")), *sorted(left.retriever.rglob("*.json"))]
