@@ -8,9 +8,9 @@ from kedro.pipeline import Node, Pipeline
 
 from ragsmith.datasets import JSONDocument, ParquetTable, TextDocument, WorkDirectory
 from ragsmith.evaluate.history import version_names
+from ragsmith.faults import UserError
 from ragsmith.hooks import ProjectHooks, artefact_paths, find_cluster
 from ragsmith.pipelines.params import ComputeParams
-from ragsmith.session import UserError
 
 ESTIMATE = {"mean": 0.5, "ci95": [0.4, 0.6]}
 METRICS = {"queries": {"test": 7}, "retrieval": {"tuned": {"mrr@10": ESTIMATE}}, "comparisons": [], "answers": None}

@@ -12,7 +12,8 @@ import pytest
 from kedro.framework.startup import bootstrap_project
 from kedro.runner import SequentialRunner, ThreadRunner
 
-from ragsmith.session import UserError, _recognising
+from ragsmith.faults import UserError
+from ragsmith.session import _recognising
 
 FILES = {
     "pyproject.toml": """

@@ -34,7 +34,7 @@ class ProjectHooks:
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
         """Refuse what is not there (back end, device, Ray, earlier version) or cannot be on several processes."""
-        from ragsmith.session import UserError
+        from ragsmith.faults import UserError
 
         if {"params:evaluation", "history"} <= pipeline.inputs() and (fault := missing_version(catalog)):
             raise UserError(fault)
@@ -76,7 +76,7 @@ class TrackingHooks:
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: Any) -> None:
         """Say what is missing before anything is done."""
-        from ragsmith.session import UserError
+        from ragsmith.faults import UserError
 
         if fault := missing_extra():
             raise UserError(fault)
@@ -129,8 +129,8 @@ def find_cluster(loader: Any) -> None:
     Raises:
         UserError: Ray is not installed, or no cluster answers there.
     """
+    from ragsmith.faults import UserError
     from ragsmith.read.workers import check_worker
-    from ragsmith.session import UserError
 
     try:
         settings = loader["ray"] if loader is not None else {}

@@ -17,13 +17,8 @@ from kedro.validation import TypeExtractor
 from pydantic import BaseModel
 
 from ragsmith.datasets import ModelSource, SourceFolder, WorkDirectory
-from ragsmith.session import (
-    RagsmithSession,
-    parameter_faults,
-    unknown_globals,
-    unknown_parameters,
-    unknown_pipelines,
-)
+from ragsmith.faults import parameter_faults, unknown_globals, unknown_parameters, unknown_pipelines
+from ragsmith.session import RagsmithSession
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENTS = ["base", "test", "gpu", "cluster"]

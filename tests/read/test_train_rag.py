@@ -18,19 +18,12 @@ from ragsmith.read.generative import GenerativeSettings
 from ragsmith.read.knowledge_base import KnowledgeBase
 from ragsmith.read.live_index import RefreshSettings
 from ragsmith.read.new_reader import new_reader
-from ragsmith.read.rag_settings import RagQuestion, RagSettings
+from ragsmith.read.rag_settings import RagSettings
 from ragsmith.read.rag_task import RagTask
 from ragsmith.read.readers import load_reader
 from ragsmith.read.reading import ReadingPassage
 from ragsmith.read.seq2seq import Seq2SeqReader
-from ragsmith.read.train_rag import (
-    RagPlan,
-    check_questions,
-    choose_retriever,
-    instructive,
-    train_rag,
-    without_span,
-)
+from ragsmith.read.train_rag import RagPlan, choose_retriever, train_rag
 from ragsmith.retrieve.build import build_index
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.hnsw import HnswSettings
@@ -407,27 +400,6 @@ def test_adapters_of_a_causal_reader_are_trained_with_its_retriever_and_the_save
 # --- what is refused ---
 
 
-def test_all_faults_of_questions_and_knowledge_base_are_said_at_once(town_base):
-    asked = [
-        RagQuestion("a", "?", ("red",), frozenset({"nowhere"})),
-        RagQuestion("b", "?", (" ",)),
-        RagQuestion("b", "?", ()),
-    ]
-    passages = pd.concat([town_base.passages, town_base.passages[:1]])
-    with pytest.raises(ValueError) as raised:
-        check_questions(asked, [], passages)
-    for said in (
-        "there is no dev question with an answer",
-        "2 training questions have no answer, such as b",
-        "1 training questions name passages that are not there, such as a",
-        "training questions stand twice",
-        "1 ids stand twice, such as 'p1'",
-    ):
-        assert said in str(raised.value)
-    with pytest.raises(ValueError, match="there is no training question"):
-        check_questions([], asked[:1], town_base.passages)
-
-
 def test_index_of_another_model_is_refused_before_anything_is_trained(train, town_base, machine, tmp_path):
     other = resolve_model("random:bert-1x32")
     index = build_index(other, town_base.passages, machine, 512, tmp_path, "")
@@ -494,37 +466,6 @@ def test_question_that_nobody_judged_is_left_out_where_nothing_that_is_found_hol
         train("none", [replace(one, answers=("transparent",)) for one in guessed])
 
 
-@pytest.mark.parametrize(
-    ("settings", "empty", "left_out"),
-    [
-        # Where passages are found anew, the answer may stand in any; of those that stand in none, a guess still
-        # teaches the retriever by contrast.
-        ({}, 2, 1),
-        ({"contrastive_weight": 0.0}, 2, 2),
-        ({"encoders": "questions"}, 2, 1),
-        ({"train_reader": False, "contrastive_weight": 0.0}, 2, 2),
-        # Where they are not, it must stand in what is found now: q3's does, and q4's does not.
-        ({"encoders": "none", "objective": "none", "search": "bm25", "passages": 1}, 3, 3),
-        ({"search": "bm25", "passages": 1}, 3, 2),
-    ],
-)
-def test_unjudged_questions_whose_answer_stands_nowhere_are_counted_warned_of_and_left_out_in_all_modes(
-    live_index, reader, town_questions, caplog, settings, empty, left_out
-):
-    asked = [replace(one, right=frozenset(), judged=False) for one in town_questions]
-    asked[0] = replace(asked[0], answers=("transparent",))
-    asked[1] = replace(town_questions[1], judged=False, answers=("no",))  # a guess, and nothing to be found by
-    asked[3] = replace(asked[3], text="What colour is the car in Bonn?")  # of Essen, which BM25 does not find
-    with caplog.at_level(logging.WARNING):
-        kept, lost, unanswered = instructive(reader, asked, live_index(), replace(SETTINGS, **settings))
-    assert (len(kept), lost, unanswered) == (12 - left_out, 0, empty)
-    gone = {question.query_id for question in asked} - {question.query_id for question in kept}
-    assert gone <= {"q1", "q2", "q4"} and "q1" in gone
-    (line,) = [record.getMessage() for record in caplog.records]
-    assert line.startswith(f"{empty} of 12 training questions teach the reader nothing") and "(q1, q2" in line
-    assert ("none that is found holds" in line) == (empty == 3)
-
-
 def test_report_counts_questions_that_end_to_end_training_leaves_out(
     town_base, town_questions, reader, machine, tmp_path
 ):
@@ -533,34 +474,6 @@ def test_report_counts_questions_that_end_to_end_training_leaves_out(
     plan = replace(PLAN, loop=replace(LOOP, epochs=1))
     report = train_rag(reader, town_base, asked, town_questions, plan, machine, tmp_path / "work").report
     assert [report[name] for name in ("without_answer", "without_span", "left_out", "examples")] == [1, 0, 1, 11]
-
-
-@pytest.mark.parametrize("kind", ["extractive", "rag_token"])
-def test_retriever_alone_is_not_trained_on_questions_without_a_right_passage(
-    live_index, reader, writer, town_questions, caplog, kind
-):
-    asked = [replace(town_questions[0], right=frozenset()), *town_questions[1:]]
-    settings = replace(SETTINGS, train_reader=False, objective="none")
-    chosen = reader if kind == "extractive" else writer("t5", kind)
-    with caplog.at_level(logging.WARNING):
-        kept, *_ = instructive(chosen, asked, live_index(), settings)
-    assert kept == town_questions[1:]
-    assert "1 of 12 training questions are left out: no right passage of theirs is known" in caplog.text
-    with pytest.raises(ValueError, match=r"no training question that could teach the retriever: none has a right"):
-        instructive(chosen, asked[:1], live_index("again"), settings)
-
-
-def test_reader_that_writes_learns_from_answers_that_stand_nowhere(live_index, writer, town_questions, caplog):
-    asked = [replace(one, right=frozenset(), judged=False, answers=("transparent",)) for one in town_questions]
-    assert instructive(writer("t5", "rag_token"), asked, live_index(), SETTINGS) == (asked, 0, 0)
-    assert not caplog.records
-
-
-def test_answer_that_was_marked_by_hand_is_a_span_however_it_is_spelled(live_index, town_questions):
-    spelled = replace(town_questions[0], answers=("RED",))
-    live = live_index()
-    assert without_span([spelled], live) == [spelled]
-    assert without_span([replace(spelled, marks=(("p1", 18, 21),))], live) == []
 
 
 def test_training_without_any_span_is_refused_with_the_way_out(
