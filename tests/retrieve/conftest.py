@@ -1,14 +1,25 @@
 """Models loaded once per test run: a tiny random one, and the real packaged one where its scores matter."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from ragsmith.compute.device import Machine
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.models import packaged_model, resolve_model
 
 CPU = Machine("cpu", "fp32")
+
+
+@pytest.fixture(autouse=True)
+def two_threads() -> Iterator[None]:
+    """What several threads share is tested here: by themselves, the processes that share the tests have one each."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +35,6 @@ def tiny_encoder(tiny_model: Path) -> Encoder:
 @pytest.fixture(scope="session")
 def tiny_reranker(tmp_path_factory: pytest.TempPathFactory, own_cache: None) -> Path:
     """A folder with an untrained cross-encoder whose scores are far apart."""
-    import torch
     from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
     folder = tmp_path_factory.mktemp("models") / "reranker"
