@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 # Texts that are tokenised and sorted at once: enough to sort well, and few enough to hold for a corpus of any size.
 CHUNK, FIRST_CHUNK = 2048, 256
 MANY = 256  # texts for which it pays to keep memory between batches
-# Batches of many sizes leave gaps in the memory that is kept: it is given back after so many of them. Four times as
-# often costs a fortieth of the time, page by page.
+# Batches of many sizes leave gaps in the memory that is kept: it is given back after so many of them. Eight times as
+# often costs some hundredths of the time, page by page.
 KEPT_BATCHES = 64
 # Batches from which each thread takes one of its own, of at least so many tokens.
 MANY_BATCHES, LEAST_TOKENS = 8, 1024

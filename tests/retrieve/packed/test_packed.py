@@ -12,6 +12,7 @@ from sentence_transformers.sentence_transformer.modules import CNN, Normalize, P
 from ragsmith.compute.device import Machine
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.models import resolve_model
+from ragsmith.retrieve.packed.bert import ROWS_AT_ONCE
 
 Make = Callable[..., SentenceTransformer]
 KINDS = ["bert", "roberta", "xlm-roberta", "camembert", "mpnet", "modernbert"]
@@ -49,6 +50,16 @@ def test_each_kind_computes_what_it_computes_with_padding(kind: str, make: Make)
     encoder = Encoder(model, CPU, batch_tokens=150)
     assert encoder.towers["query"].backbone is not None
     assert cosines(encoder.encode(TEXTS, "query"), model.encode(TEXTS)).min() >= 0.99999
+
+
+@pytest.mark.parametrize("kind", ["bert", "mpnet"])
+def test_batch_of_more_rows_than_go_through_a_layer_at_once_is_computed_like_the_smaller_ones(
+    kind: str, make: Make
+) -> None:
+    encoder, texts = Encoder(make(kind), CPU, batch_tokens=8 * ROWS_AT_ONCE), TEXTS * 6
+    token_ids = encoder.token_ids(texts, "query")
+    assert len(encoder.batches(token_ids, "query")) == 1 and sum(map(len, token_ids)) > ROWS_AT_ONCE + 128
+    assert cosines(encoder.encode(texts, "query"), encoder.model.encode(texts)).min() >= 0.99999
 
 
 @pytest.mark.parametrize("kind", KINDS)
