@@ -71,16 +71,7 @@ def compare_speed(options: argparse.Namespace, data: Path, folder: Path) -> int:
     """Seconds per step of all sides in turns, the ratios of each round, and the bars on them."""
     rounds, steps, warmup = (1, 3, 1) if options.quick else (3, 8, 2)
     rounds, steps = options.rounds or rounds, options.steps or steps
-    job = {
-        "data": str(data),
-        "folder": str(folder),
-        "model": options.model,
-        "device": options.device,
-        "steps": steps + warmup,
-        "dev_questions": 0,
-        "passages": 400 if options.quick else 0,
-        "seed": 0,
-    }
+    job = a_job(options, data, folder, steps + warmup, passages=400 if options.quick else 0)
     kept = KEPT_MEMORY if options.keep_memory else {}
     prepared = run_side("prepare", job, folder)
     tokens = prepared["tokens"][-steps:]
@@ -145,16 +136,8 @@ def paired_ratio(theirs: list[dict[str, Any]], ours: list[dict[str, Any]]) -> fl
 
 def compare_quality(options: argparse.Namespace, data: Path, folder: Path) -> int:
     """nDCG@10 on held-out questions after training, ours and SentenceTransformerTrainer's, over several seeds."""
-    job = {
-        "data": str(data),
-        "folder": str(folder),
-        "model": options.model,
-        "device": options.device,
-        "steps": options.steps or QUALITY_STEPS,
-        "dev_questions": 1000,
-        "passages": 0,
-    }
-    run_side("prepare", {**job, "seed": 0}, folder)
+    job = a_job(options, data, folder, options.steps or QUALITY_STEPS, dev_questions=1000)
+    run_side("prepare", job, folder)
     scores: dict[str, list[float]] = {"ours": [], "sentence_transformers": []}
     for seed in range(options.seeds):
         for side, values in scores.items():
@@ -182,16 +165,7 @@ def measure_growth(options: argparse.Namespace, data: Path, folder: Path) -> int
     growth = []
     for times in (1, 4, 16):
         steps, work = times * (options.steps or GROWTH_STEPS), folder / str(times)
-        job = {
-            "data": str(data),
-            "folder": str(work),
-            "model": options.model,
-            "device": options.device,
-            "steps": steps,
-            "dev_questions": 0,
-            "passages": 0,
-            "seed": 0,
-        }
+        job = a_job(options, data, work, steps)
         run_side("prepare", job, work)
         run = run_side("ours", job, work / "ours")
         growth.append(
@@ -220,6 +194,22 @@ def kept_quality() -> list[dict[str, Any]]:
 def quality_bar(difference: float) -> dict[str, Any]:
     """Ours may be better, and not worse than that."""
     return {"name": "ndcg_at_10_difference", "value": difference, "at_least": -QUALITY_BAR}
+
+
+def a_job(
+    options: argparse.Namespace, data: Path, folder: Path, steps: int, dev_questions: int = 0, passages: int = 0
+) -> dict[str, Any]:
+    """What the sides are told, as `Job` of _train_sides.py has it; its `side` and `work` come with each run."""
+    return {
+        "data": str(data),
+        "folder": str(folder),
+        "model": options.model,
+        "device": options.device,
+        "steps": steps,
+        "dev_questions": dev_questions,
+        "passages": passages,
+        "seed": 0,
+    }
 
 
 def run_side(side: str, job: dict[str, Any], work: Path, variables: dict[str, str] | None = None) -> dict[str, Any]:

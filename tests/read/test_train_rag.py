@@ -343,19 +343,29 @@ def test_written_answers_of_the_saved_reader_are_those_of_the_trained_one(train,
     assert any(not torch.equal(value, moved[name]) for name, value in first.items())
 
 
+def values_of(reader):
+    """Copies of a reader's parameters, by name."""
+    return {name: value.detach().clone() for name, value in reader.model.named_parameters()}
+
+
+def values_before_merging(reader):
+    """Filled with the values that the parameters have when the adapters are merged into them."""
+    kept = {}
+
+    def keep(merge=reader.model.merge_and_unload):
+        kept.update(values_of(reader))
+        return merge()
+
+    reader.model.merge_and_unload = keep
+    return kept
+
+
 def test_adapters_alone_are_trained_and_are_merged_into_what_is_saved(train, machine):
     base = resolve_model("encoder_decoder:random:bert-2x64")
     reader = new_reader(base, "rag_sequence", VALUES, LoraSettings(rank=2, alpha=4), machine)
     names = [name for name, parameter in reader.model.named_parameters() if parameter.requires_grad]
     assert names and all("lora_" in name for name in names)
-    before = {name: p.detach().clone() for name, p in reader.model.named_parameters()}
-    trained = {}
-
-    def keep(merge=reader.model.merge_and_unload):
-        trained.update({name: p.detach().clone() for name, p in reader.model.named_parameters()})
-        return merge()
-
-    reader.model.merge_and_unload = keep
+    before, trained = values_of(reader), values_before_merging(reader)
     run = train(reader=reader, encoders="none", objective="none", plan=replace(PLAN, loop=replace(LOOP, epochs=1)))
     moved = {name for name, value in before.items() if not torch.equal(value, trained[name])}
     assert moved and all("lora_" in name for name in moved)
@@ -374,14 +384,7 @@ def test_adapters_of_a_causal_reader_are_trained_with_its_retriever_and_the_save
 ):
     values = {"max_tokens": 200, "max_answer_tokens": 6}
     reader = new_reader(generators("gpt2"), "causal", values, LoraSettings(rank=2), machine)
-    before = {name: value.detach().clone() for name, value in reader.model.named_parameters()}
-    trained = {}
-
-    def keep(merge=reader.model.merge_and_unload):
-        trained.update({name: value.detach().clone() for name, value in reader.model.named_parameters()})
-        return merge()
-
-    reader.model.merge_and_unload = keep
+    before, trained = values_of(reader), values_before_merging(reader)
     plan = replace(PLAN, loop=replace(LOOP, epochs=2))
     run = train(reader=reader, plan=plan, objective="emdr2", passages=2)
     adapters = {name for name in before if "lora_" in name}

@@ -80,20 +80,20 @@ class BertBackbone:
         """The rest of a layer: each row is computed by itself."""
         import torch
 
-        drop = layer.attention.dropout if self.kind == "mpnet" else layer.attention.output.dropout
-        norm, last = self._norm_of_attention(layer), layer.output
+        first, last = self._output_of_attention(layer), layer.output
 
         def computed(before: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
-            between = layer_norm(norm, weights.out.added_to(before, own, drop))
+            between = layer_norm(first.LayerNorm, weights.out.added_to(before, own, first.dropout))
             return layer_norm(last.LayerNorm, weights.down.added_to(between, weights.up(between), last.dropout))
 
-        if hidden.device.type != "cpu" or not torch.is_inference_mode_enabled():
+        if not inferred_on_processor(hidden):
             return computed(hidden, attended)
         parts = zip(torch.split(hidden, ROWS_AT_ONCE), torch.split(attended, ROWS_AT_ONCE), strict=True)
         return torch.cat([computed(*part) for part in parts])
 
-    def _norm_of_attention(self, layer: Any) -> Any:
-        return layer.attention.LayerNorm if self.kind == "mpnet" else layer.attention.output.LayerNorm
+    def _output_of_attention(self, layer: Any) -> Any:
+        """What has the dropout and the norm behind attention."""
+        return layer.attention if self.kind == "mpnet" else layer.attention.output
 
     def _layer_weights(self, layer: Any, norm: Any, dtype: "torch.dtype", int8: bool) -> LayerWeights:
         """The products of a layer whose inputs come from `norm`."""
@@ -107,10 +107,11 @@ class BertBackbone:
         scale = float((self.config.hidden_size // self.config.num_attention_heads) ** -0.5)
         scales = (scale / self.attention_scale, 1.0, 1.0)
         up, act, name = [layer.intermediate.dense], layer.intermediate.intermediate_act_fn, str(self.config.hidden_act)
+        before_up = self._output_of_attention(layer).LayerNorm
         return LayerWeights(
             int8_product(inputs, norm, scales=scales) if int8 else product(inputs, dtype, scales=scales),
             product([out], dtype),
-            int8_product(up, self._norm_of_attention(layer), act, name) if int8 else product(up, dtype, act, name),
+            int8_product(up, before_up, act, name) if int8 else product(up, dtype, act, name),
             product([layer.output.dense], dtype),
             dtype,
         )
@@ -163,9 +164,16 @@ def filled(rows: "torch.Tensor") -> "torch.Tensor":
     import torch
 
     lacking = -len(rows) % ROWS
-    if not lacking or rows.device.type != "cpu" or not torch.is_inference_mode_enabled():
+    if not lacking or not inferred_on_processor(rows):
         return rows
     return torch.cat([rows, rows[-1:].expand(lacking, -1)])
+
+
+def inferred_on_processor(rows: "torch.Tensor") -> bool:
+    """Whether the rows are computed on a processor with nothing to learn."""
+    import torch
+
+    return rows.device.type == "cpu" and torch.is_inference_mode_enabled()
 
 
 def layer_norm(norm: Any, values: "torch.Tensor") -> "torch.Tensor":
