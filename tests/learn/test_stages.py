@@ -1,4 +1,5 @@
 import json
+from dataclasses import fields
 
 import numpy as np
 import pandas as pd
@@ -11,9 +12,12 @@ from ragsmith.learn.contrastive import ContrastiveSettings, DevSet, dev_score
 from ragsmith.learn.launch import read_job, train_on_ranks, write_job
 from ragsmith.learn.loop import LoopSettings
 from ragsmith.learn.lora import LoraSettings, add_adapters, merged_weights
+from ragsmith.learn.mine_again import FreshNegatives
 from ragsmith.learn.stages import RetrieverData, Stage
 from ragsmith.learn.train_retriever import RetrieverSettings, train_retriever
 from ragsmith.retrieve.encoder import Encoder
+from ragsmith.retrieve.margins import Margins
+from ragsmith.retrieve.mine import MiningSettings
 from ragsmith.retrieve.models import model_hash
 
 
@@ -200,6 +204,7 @@ def test_job_on_disk_is_the_job_that_was_given(tiny_model, machine, queries, min
     data = RetrieverData(queries, mined, passages, dev, stages, original=tiny_model)
     write_job(tmp_path, tiny_model, data, settings, machine)
     base, read, typed, found = read_job(tmp_path)
+    assert read.mine_again is None
     assert (base, typed, found) == (tiny_model.resolve(), settings, machine)
     assert read.stages == data.stages and read.dev == dev and read.original == tiny_model.resolve()
     pd.testing.assert_frame_equal(read.queries, queries)
@@ -225,8 +230,58 @@ def test_two_processes_train_the_model_that_one_trains(
     assert (both.model / "model.safetensors").is_file()
 
 
-def test_stages_that_mine_again_train_on_one_process(tiny_model, machine, queries, mined, passages, dev, tmp_path):
-    data = RetrieverData(queries, mined, passages, dev, (Stage("again", remine=True),))
+@pytest.fixture
+def fresh(queries, passages, machine, tmp_path):
+    """Mines one negative per query again, in `tmp_path/fresh` unless told otherwise."""
+
+    def make(work="fresh", **more):
+        right = {row.query_id: [row.passage_id] for row in queries.itertuples()}
+        settings = MiningSettings(num_negatives=1, margins=Margins(None, ()), exclude_same_document=False)
+        documents = passages.assign(document_id="d")
+        return FreshNegatives(
+            queries, right, documents, set(right["q1"] + right["q4"]), settings, machine, tmp_path / work, **more
+        )
+
+    return make
+
+
+def test_miner_on_disk_is_the_miner_that_was_given(tiny_model, fresh, tmp_path):
+    given = pd.DataFrame({"query_id": ["q1"], "passage_id": ["p3"], "score": [0.5]})
+    one = fresh(given=given, reranker=tiny_model, batch_tokens=64)
+    one.write(tmp_path / "job")
+    read = FreshNegatives.read(tmp_path / "job")
+    tables = ("queries", "passages", "given")
+    for name in tables:
+        pd.testing.assert_frame_equal(getattr(read, name), getattr(one, name))
+    plain = {field.name for field in fields(FreshNegatives)} - {*tables}
+    assert {name: getattr(read, name) for name in plain} == {name: getattr(one, name) for name in plain}
+    fresh().write(tmp_path / "job")
+    read = FreshNegatives.read(tmp_path / "job")  # what the folder held before does not come back
+    assert read.given is None and read.reranker is None
+
+
+@pytest.mark.slow
+def test_two_processes_train_on_what_the_first_has_mined_again(
+    tiny_model, machine, queries, mined, passages, dev, train, fresh, tmp_path
+):
+    stages = (Stage("one", epochs=2), Stage("round 2", remine=True, epochs=2))
+    settings = RetrieverSettings(3, 1, 0.0, ContrastiveSettings(), LoopSettings(4, 5e-3, patience=99))
+    data = RetrieverData(queries, mined, passages, dev, stages, fresh("both"))
+    both = train_on_ranks(tiny_model, data, settings, machine, tmp_path / "both", 2)
+    alone = train(stages, fresh("alone"), work="alone")
+    assert [stage["remined"] for stage in both.report["stages"]] == [False, True]
+    found = pd.read_parquet(tmp_path / "both" / "mined.parquet")
+    assert {name for ids in found["negative_ids"] for name in ids} == {"p1", "p4"}  # of the pool, not those of `mined`
+    losses = [
+        [line["loss"] for line in map(json.loads, run.log.read_text().splitlines()) if line["kind"] == "train"]
+        for run in (both, alone)
+    ]
+    assert len(losses[0]) == len(losses[1]) == 4
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-2)
+
+
+def test_several_processes_cannot_be_handed_a_function(tiny_model, machine, queries, mined, passages, dev, tmp_path):
+    data = RetrieverData(queries, mined, passages, dev, (Stage("again", remine=True),), lambda *_: mined)
     settings = RetrieverSettings(3, 1, 0.0, ContrastiveSettings(), LoopSettings(1, 1e-3))
-    with pytest.raises(ValueError, match=r"compute\.ranks to 1"):
+    with pytest.raises(ValueError, match="FreshNegatives alone"):
         train_on_ranks(tiny_model, data, settings, machine, tmp_path, 2)

@@ -1,6 +1,7 @@
 """Several processes that train one model: their place, and what they exchange."""
 
 import ctypes
+import datetime as dt
 import os
 import signal
 import sys
@@ -12,6 +13,8 @@ from ragsmith.compute.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     import torch
+
+WAITING = dt.timedelta(days=7)
 
 
 def die_with_parent() -> None:
@@ -39,7 +42,9 @@ def process_group(device: str) -> Iterator[None]:
         return
     if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("nccl" if device == "cuda" else "gloo")
+    # The first process evaluates and mines while the others wait, for longer than the minutes that are the default.
+    # Where one fails, torchrun ends the others.
+    distributed.init_process_group("nccl" if device == "cuda" else "gloo", timeout=WAITING)
     try:
         yield
     finally:

@@ -20,12 +20,14 @@ from ragsmith.compute.ranks import die_with_parent, process_group, rank
 from ragsmith.learn.contrastive import ContrastiveSettings, DevSet
 from ragsmith.learn.loop import LoopSettings
 from ragsmith.learn.lora import LoraSettings
+from ragsmith.learn.mine_again import FreshNegatives
 from ragsmith.learn.stages import RetrieverData, Stage
 from ragsmith.learn.train_retriever import RetrieverRun, RetrieverSettings, train_retriever
 
 logger = logging.getLogger(__name__)
 
 TABLES = ("queries", "mined", "passages")
+MINE_AGAIN = "mine_again"
 
 
 def train_on_ranks(
@@ -37,15 +39,13 @@ def train_on_ranks(
         base, data, settings, machine, work: as for `train_retriever`.
         ranks: how many; on CUDA at most one per card.
     Raises:
-        ValueError: more processes than cards, or a stage that mines again (its miner cannot be handed over).
+        ValueError: more processes than cards, or a `mine_again` that cannot be handed over.
         RuntimeError: a process failed; its own message stands above.
     """
     import torch
 
     if machine.device == "cuda" and ranks > torch.cuda.device_count():
         raise ValueError(f"compute.ranks is {ranks}, but there are {torch.cuda.device_count()} cards. Lower it.")
-    if any(stage.remine for stage in data.stages):
-        raise ValueError("Stages with remine (and rounds above 1) train on one process: set compute.ranks to 1.")
     job = work / "job"
     job.mkdir(parents=True, exist_ok=True)
     (job / "result.json").unlink(missing_ok=True)
@@ -61,7 +61,15 @@ def train_on_ranks(
 
 
 def write_job(job: Path, base: Path, data: RetrieverData, settings: RetrieverSettings, machine: Machine) -> None:
-    """Everything that a process needs, as files."""
+    """Everything that a process needs, as files.
+
+    Raises:
+        ValueError: `mine_again` is a function of the caller's.
+    """
+    if data.mine_again is not None and not isinstance(data.mine_again, FreshNegatives):
+        raise ValueError(
+            "Several processes can be handed FreshNegatives alone as mine_again: give one, or train alone."
+        )
     for name in TABLES:
         getattr(data, name).to_parquet(job / f"{name}.parquet", index=False)
     stages = [
@@ -76,7 +84,10 @@ def write_job(job: Path, base: Path, data: RetrieverData, settings: RetrieverSet
         "settings": asdict(settings),
         "machine": asdict(machine),
         "original": None if data.original is None else str(data.original.resolve()),
+        "mine_again": data.mine_again is not None,
     }
+    if data.mine_again is not None:
+        data.mine_again.write(job / MINE_AGAIN)
     (job / "job.json").write_text(json.dumps(content), "utf-8")
 
 
@@ -102,7 +113,8 @@ def read_job(job: Path) -> tuple[Path, RetrieverData, RetrieverSettings, Machine
         }
     )
     original = None if content["original"] is None else Path(content["original"])
-    data = RetrieverData(**tables, dev=dev, stages=stages, original=original)
+    fresh = FreshNegatives.read(job / MINE_AGAIN) if content["mine_again"] else None
+    data = RetrieverData(**tables, dev=dev, stages=stages, mine_again=fresh, original=original)
     return Path(content["base"]), data, typed, Machine(**content["machine"])
 
 

@@ -1,11 +1,14 @@
 """Fresh negatives in the middle of a training, by the model as it is then (ANCE, Xiong et al. 2021)."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from ragsmith.compute.device import Machine
+from ragsmith.compute.ranks import rank, wait_for_all, world
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.index import DenseIndex
 from ragsmith.retrieve.mine import MiningData, MiningSettings, mine_hard_negatives
@@ -17,6 +20,8 @@ from ragsmith.retrieve.teacher import Teacher
 class FreshNegatives:
     """Mines given queries again; see `RetrieverData.mine_again`.
 
+    Plain data, so that several processes can be handed it: the first of them mines, and all train on what it found.
+
     Attributes:
         queries: query_id, text.
         positives: passage ids per query id.
@@ -24,9 +29,10 @@ class FreshNegatives:
         pool: ids of the passages that may become negatives.
         settings: those of the first mining.
         machine: where it computes.
-        work: vectors are kept here, so that a killed run does not encode again what it had.
-        teacher: None judges by cosine.
+        work: vectors and a teacher's scores are kept here, so that a killed run does not compute again what it had.
         given: see `MiningData`.
+        reranker: folder of the cross-encoder that judges; None judges by cosine.
+        batch_tokens: see `Teacher`.
     """
 
     queries: pd.DataFrame
@@ -36,12 +42,24 @@ class FreshNegatives:
     settings: MiningSettings
     machine: Machine
     work: Path
-    teacher: Teacher | None = None
     given: pd.DataFrame | None = None
+    reranker: Path | None = None
+    batch_tokens: int = 16_384
 
     def __call__(self, encoder: Encoder, query_ids: list[str]) -> pd.DataFrame:
         """query_id, positive_ids, negative_ids, negative_scores, teacher_scores, by the encoder's own vectors."""
-        vectors = encoder.encode(passage_inputs(self.passages), "passage", "mining again, passages", cache=self.work)
+        if world() == 1:
+            return self._mined(encoder, query_ids)
+        found = self.work / "mined.parquet"
+        if rank() == 0:
+            self._mined(encoder, query_ids).to_parquet(found, index=False)
+        wait_for_all()  # and nobody mines again before all have trained on this
+        return pd.read_parquet(found)
+
+    def _mined(self, encoder: Encoder, query_ids: list[str]) -> pd.DataFrame:
+        self.work.mkdir(parents=True, exist_ok=True)
+        label = "mining again, passages"
+        vectors = encoder.encode(passage_inputs(self.passages), "passage", label, cache=self.work / "fresh")
         chosen = self.queries.set_index("query_id").loc[query_ids].reset_index()
         data = MiningData(
             chosen,
@@ -52,4 +70,43 @@ class FreshNegatives:
             self.pool,
             self.given,
         )
-        return mine_hard_negatives(data, self.settings, self.machine, self.teacher).table
+        teacher = None
+        if self.reranker is not None:
+            teacher = Teacher.load(self.reranker, self.machine, self.work / "teacher", self.batch_tokens)
+        return mine_hard_negatives(data, self.settings, self.machine, teacher).table
+
+    def write(self, folder: Path) -> None:
+        """Leave everything as files in a folder, which is made."""
+        folder.mkdir(parents=True, exist_ok=True)
+        tables = {"queries": self.queries, "passages": self.passages, "given": self.given}
+        for name, table in tables.items():
+            if table is not None:
+                table.to_parquet(folder / f"{name}.parquet", index=False)
+        content = {
+            "positives": self.positives,
+            "pool": sorted(self.pool),
+            "settings": asdict(self.settings),
+            "machine": asdict(self.machine),
+            "work": str(self.work.resolve()),
+            "given": self.given is not None,
+            "reranker": None if self.reranker is None else str(self.reranker.resolve()),
+            "batch_tokens": self.batch_tokens,
+        }
+        (folder / "fresh.json").write_text(json.dumps(content), "utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> "FreshNegatives":
+        """The inverse of `write`."""
+        content: dict[str, Any] = json.loads((folder / "fresh.json").read_text("utf-8"))
+        return cls(
+            pd.read_parquet(folder / "queries.parquet"),
+            content["positives"],
+            pd.read_parquet(folder / "passages.parquet"),
+            set(content["pool"]),
+            MiningSettings.of_json(content["settings"]),
+            Machine(**content["machine"]),
+            Path(content["work"]),
+            pd.read_parquet(folder / "given.parquet") if content["given"] else None,
+            None if content["reranker"] is None else Path(content["reranker"]),
+            content["batch_tokens"],
+        )

@@ -48,7 +48,6 @@ def train(
     from ragsmith.retrieve.encoder import Encoder
     from ragsmith.retrieve.index import DenseIndex
     from ragsmith.retrieve.mine import MiningSettings
-    from ragsmith.retrieve.teacher import Teacher
 
     params = params.on_ranks(compute.ranks)
     machine = compute.machine()
@@ -73,7 +72,7 @@ def train(
     mined = mined[mined["query_id"].isin(wanted["query_id"])]
     logger.info("training on %d queries: %s", len(mined), wanted["kind"].value_counts().to_dict())
     fresh = None
-    if any(stage.remine for stage in stages):  # else no cross-encoder need be loaded
+    if any(stage.remine for stage in stages):
         right = qrels[qrels["grade"] > 0].groupby("query_id", sort=False)["passage_id"].agg(list)
         fresh = FreshNegatives(
             queries,
@@ -82,9 +81,10 @@ def train(
             training_pool(candidate_pool, passages, splits),
             MiningSettings.of_json(mining_settings),
             machine,
-            work / "fresh",
-            Teacher.load(base_reranker, machine, work / "teacher", compute.batch_tokens) if base_reranker else None,
+            work,
             given_negatives,
+            base_reranker,
+            compute.batch_tokens,
         )
     base = adapted_base(base_encoder, params.pooling, params.query_prompt, params.passage_prompt, work)
     original = base_encoder if base != base_encoder else None
