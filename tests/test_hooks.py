@@ -38,36 +38,46 @@ def catalog(tmp_path):
     return DataCatalog({"params:compute": MemoryDataset({}), **found})
 
 
+RETRIEVER = Pipeline([Node(make_of_two, ["params:compute", "params:retriever_training"], "model", name="train")])
+
+
 @pytest.mark.parametrize("kind", [dict, ComputeParams.model_validate])
-def test_ray_is_refused_before_anything_is_done(catalog, kind):
+@pytest.mark.parametrize("trainer", ["native", "sentence_transformers"])
+def test_back_end_that_lacks_ray_is_said_before_anything_is_done(catalog, monkeypatch, kind, trainer):
+    monkeypatch.setattr("ragsmith.compute.ray_cluster.find_spec", lambda name: None)
     catalog["params:compute"] = MemoryDataset(kind({"backend": "ray"}))
-    with pytest.raises(UserError, match=r"compute\.backend is 'ray', which is not there yet") as error:
-        ProjectHooks().before_pipeline_run({}, pipeline_of("metrics"), catalog)
+    catalog["params:retriever_training"] = MemoryDataset({"backend": trainer})
+    if trainer != "native":  # it trains here, wherever the others would
+        ProjectHooks().before_pipeline_run({}, RETRIEVER, catalog)
+        return
+    with pytest.raises(
+        UserError, match=r"retriever_training: compute.backend is ray, which needs Ray. Run: pip"
+    ) as error:
+        ProjectHooks().before_pipeline_run({}, RETRIEVER, catalog)
     assert "\n" not in str(error.value)
 
 
-def test_local_back_end_and_a_run_that_computes_nothing_pass(catalog):
-    catalog["params:compute"] = MemoryDataset(ComputeParams(backend="local"))
-    ProjectHooks().before_pipeline_run({}, pipeline_of("metrics"), catalog)
+def test_no_cluster_is_asked_for_where_no_retriever_is_trained(catalog, monkeypatch):
+    monkeypatch.setattr("ragsmith.compute.ray_cluster.find_spec", lambda name: None)
     catalog["params:compute"] = MemoryDataset(ComputeParams(backend="ray"))
-    ProjectHooks().before_pipeline_run({}, Pipeline([]), catalog)
+    for pipeline in (pipeline_of("metrics"), Pipeline([])):
+        ProjectHooks().before_pipeline_run({}, pipeline, catalog)
 
 
 @pytest.mark.parametrize(("ranks", "refused"), [(1, False), (2, True)])
 def test_negatives_of_one_process_alone_are_refused_on_several_before_anything_is_done(catalog, ranks, refused):
-    pipeline = Pipeline([Node(make_of_two, ["params:compute", "params:retriever_training"], "model", name="train")])
     catalog["params:compute"] = MemoryDataset(ComputeParams(ranks=ranks))
     catalog["params:retriever_training"] = MemoryDataset({"negatives_cross_device": False})
     if not refused:
-        ProjectHooks().before_pipeline_run({}, pipeline, catalog)
+        ProjectHooks().before_pipeline_run({}, RETRIEVER, catalog)
         return
     with pytest.raises(UserError, match=r"negatives_cross_device is false, and compute\.ranks is 2"):
-        ProjectHooks().before_pipeline_run({}, pipeline, catalog)
+        ProjectHooks().before_pipeline_run({}, RETRIEVER, catalog)
 
 
 @pytest.mark.parametrize("background", ["ray", "process"])
 def test_ray_that_is_not_installed_is_said_before_anything_is_done(catalog, monkeypatch, background):
-    monkeypatch.setattr("ragsmith.read.workers.find_spec", lambda name: None)
+    monkeypatch.setattr("ragsmith.compute.ray_cluster.find_spec", lambda name: None)
     training = {"mode": "end2end", "refresh": {"background": background}}
     pipeline = Pipeline([Node(make_of_two, ["params:compute", "params:rag_training"], "reader", name="train")])
     catalog["params:rag_training"] = MemoryDataset(training)
@@ -94,9 +104,9 @@ def test_cluster_is_the_one_of_the_environments_file_unless_ray_address_names_an
     monkeypatch.delenv("RAY_ADDRESS")
     if set_before:
         monkeypatch.setenv("RAY_ADDRESS", set_before)
-    monkeypatch.setattr("ragsmith.read.workers.check_worker", lambda background: None)  # no cluster is there
+    monkeypatch.setattr("ragsmith.hooks.check_cluster", lambda asked, instead: None)  # no cluster is there
     settings = {"base_env": "base", "default_run_env": "local", "config_patterns": {"ray": ["ray*", "ray*/**"]}}
-    find_cluster(OmegaConfigLoader(str(tmp_path), **settings))
+    find_cluster(OmegaConfigLoader(str(tmp_path), **settings), "something is ray", "leave it out")
     assert os.environ.get("RAY_ADDRESS") == address
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from kedro.config import MissingConfigException
 from kedro.framework.hooks import hook_impl
 
+from ragsmith.compute.ray_cluster import check_cluster
 from ragsmith.pipelines.params import ComputeParams
 from ragsmith.tracking import log_outputs, missing_extra
 
@@ -33,7 +34,7 @@ class ProjectHooks:
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
-        """Refuse what is not there (back end, device, Ray, earlier version) or cannot be on several processes."""
+        """Refuse what is not there (device, cluster, earlier version) or cannot be on several processes."""
         from ragsmith.faults import UserError
 
         if {"params:evaluation", "history"} <= pipeline.inputs() and (fault := missing_version(catalog)):
@@ -41,18 +42,23 @@ class ProjectHooks:
         if "params:compute" not in pipeline.inputs():
             return
         compute = compute_of(catalog)
-        if compute.backend == "ray":
-            raise UserError(
-                "compute.backend is 'ray', which is not there yet: use --env base or --env gpu, "
-                "or set compute.backend to 'local' in conf/cluster/globals.yml."
-            )
         if "params:rag_training" in pipeline.inputs() and training_of(catalog).wants_ray():
-            find_cluster(self._loader)
+            find_cluster(
+                self._loader,
+                "rag_training: refresh.background is ray",
+                "set refresh.background to process",
+            )
         if "params:retriever_training" in pipeline.inputs():
             try:
-                retriever_training_of(catalog).on_ranks(compute.ranks)
+                training = retriever_training_of(catalog).on_ranks(compute.ranks)
             except ValueError as error:
                 raise UserError(str(error)) from error
+            if compute.backend == "ray" and training.backend == "native":
+                find_cluster(
+                    self._loader,
+                    "retriever_training: compute.backend is ray",
+                    "set compute.backend to local (globals.yml of the environment)",
+                )
         if compute.device == "cuda":  # the others are always there, and torch is slow to import
             try:
                 compute.machine()
@@ -123,14 +129,16 @@ def retriever_training_of(catalog: Any) -> "RetrieverTrainingParams":
     return typed(catalog, "retriever_training", RetrieverTrainingParams)
 
 
-def find_cluster(loader: Any) -> None:
+def find_cluster(loader: Any, asked: str, instead: str) -> None:
     """Look for the Ray cluster that the environment's ray.yml names, unless RAY_ADDRESS does.
 
+    Args:
+        loader: of the configuration; None has no ray.yml.
+        asked, instead: what wants it, and what to do without; see `check_cluster`.
     Raises:
         UserError: Ray is not installed, or no cluster answers there.
     """
     from ragsmith.faults import UserError
-    from ragsmith.read.workers import check_worker
 
     try:
         settings = loader["ray"] if loader is not None else {}
@@ -139,9 +147,9 @@ def find_cluster(loader: Any) -> None:
     if address := (settings.get("init") or {}).get("address"):
         os.environ.setdefault("RAY_ADDRESS", str(address))  # where Ray itself looks, in whatever process
     try:
-        check_worker("ray")
+        check_cluster(asked, instead)
     except (ModuleNotFoundError, ConnectionError) as error:
-        raise UserError(f"rag_training: {error}") from error
+        raise UserError(str(error)) from error
 
 
 def missing_version(catalog: Any) -> str:

@@ -1,6 +1,7 @@
 """What a person gets wrong ends in one message that says what and where, before any step runs."""
 
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -83,10 +84,12 @@ def test_question_to_a_missing_environment_is_answered_likewise(project):
     assert done.returncode == 1 and done.stdout.startswith("Error: There is no environment 'tset'")
 
 
-def test_cluster_environment_says_in_one_line_that_ray_is_not_there_yet(project):
+def test_cluster_environment_says_in_one_line_that_no_cluster_is_there(project):
     override(project, "../cluster/globals.yml", "models: {encoder: 'random:bert-2x64', reader: 'random:bert-2x64'}")
     message = refused(project, "--env", "cluster")
-    assert len(message.splitlines()) == 1 and "'ray', which is not there yet" in message
+    lacks = "there is no cluster at auto (RAY_ADDRESS)" if find_spec("ray") else "needs Ray. Run: pip install"
+    assert len(message.splitlines()) == 1 and lacks in message
+    assert "retriever_training: compute.backend is ray, " in message
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")

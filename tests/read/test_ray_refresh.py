@@ -1,58 +1,21 @@
 """Refreshes by a real Ray cluster of one processor, which is a process of its own."""
 
-import contextlib
 import os
-import re
-import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from ray_cluster import NEEDS_RAY, at_work, cluster
 
 from ragsmith.read.live_index import LiveIndex
 from ragsmith.read.workers import check_worker
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray: pip install 'ragsmith[cluster]'"),
-    pytest.mark.skipif(sys.platform != "linux", reason="needs /proc, to find the tasks of Ray"),
-]
+pytestmark = NEEDS_RAY
 
-CLUSTER = """
-import sys, ray
-started = ray.init("local", num_cpus=1, include_dashboard=False, object_store_memory=80 * 2**20, _temp_dir=sys.argv[1])
-print(started.address_info["gcs_address"], flush=True)
-sys.stdin.read()
-"""
 QUESTIONS = ["What colour is the car in Ulm?", "And the one in Kiel?"]
-
-
-@contextlib.contextmanager
-def cluster() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """The address of a cluster, and the process that it ends with."""
-    folder = Path(f"/tmp/r{os.getpid()}-{time.monotonic_ns() % 10**6}")  # the path of a socket is short
-    process = subprocess.Popen(
-        [sys.executable, "-c", CLUSTER, str(folder)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        address = process.stdout.readline().decode().strip()
-        assert address, "Ray did not start"
-        yield address, process
-    finally:
-        try:
-            process.communicate(timeout=30)  # it ends with its input, and ends the cluster
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
@@ -80,12 +43,7 @@ def refresh(live_index: Callable[..., LiveIndex], monkeypatch: pytest.MonkeyPatc
 
 def tasks() -> list[int]:
     """The processes in which Ray is at work on a refresh."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if re.match(rb"ray::.*work", (process / "cmdline").read_bytes()):
-                found.append(int(process.name))
-    return found
+    return at_work(b"work")
 
 
 def within(seconds: float, happens: Callable[[], object]) -> bool:
@@ -159,6 +117,6 @@ def test_cluster_that_is_there_is_found(address, monkeypatch):
 
 def test_cluster_that_is_not_there_is_said_before_anything_is_done(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    monkeypatch.setattr("ragsmith.read.workers.FOUND_WITHIN", 10.0)
+    monkeypatch.setattr("ragsmith.compute.ray_cluster.FOUND_WITHIN", 10.0)
     with pytest.raises(ConnectionError, match=r"no cluster at 127.0.0.1:1 \(RAY_ADDRESS\)"):
         check_worker("ray")

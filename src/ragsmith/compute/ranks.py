@@ -29,7 +29,7 @@ def die_with_parent() -> None:
 
 @contextmanager
 def process_group(device: str) -> Iterator[None]:
-    """Join the group that `torchrun` started this process for; nothing when it was started alone.
+    """Join the group that `torchrun` started this process for; nothing when it was started alone, or has joined.
 
     Args:
         device: `cpu` (gloo) or `cuda` (nccl; each process takes the card of its local rank).
@@ -37,7 +37,7 @@ def process_group(device: str) -> Iterator[None]:
     import torch
     from torch import distributed
 
-    if started() == 1:
+    if started() == 1 or joined():
         yield
         return
     if device == "cuda":

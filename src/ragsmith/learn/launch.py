@@ -1,4 +1,4 @@
-"""Training on several processes: a job in a folder, and `torchrun` over this module.
+"""Training on several processes: a job in a folder, and `torchrun` over this module, or Ray Train on a cluster.
 
 The job holds what `train_retriever` is called with, as Parquet and JSON; each process reads it and trains in step with
 the others (`compute.ranks`). The first one leaves the result: nothing but files passes between the launcher and what
@@ -11,7 +11,7 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -27,31 +27,43 @@ from ragsmith.learn.train_retriever import RetrieverRun, RetrieverSettings, trai
 logger = logging.getLogger(__name__)
 
 TABLES = ("queries", "mined", "passages")
-MINE_AGAIN = "mine_again"
+JOB, MINE_AGAIN = "job.json", "mine_again"
 
 
 def train_on_ranks(
-    base: Path, data: RetrieverData, settings: RetrieverSettings, machine: Machine, work: Path, ranks: int
+    base: Path,
+    data: RetrieverData,
+    settings: RetrieverSettings,
+    machine: Machine,
+    work: Path,
+    ranks: int,
+    where: Literal["local", "ray"] = "local",
 ) -> RetrieverRun:
-    """`train_retriever` by several processes on this machine, which share each batch.
+    """`train_retriever` by several processes, which share each batch.
 
     Args:
         base, data, settings, machine, work: as for `train_retriever`.
         ranks: how many; on CUDA at most one per card.
+        where: on this machine, or on the Ray cluster of `RAY_ADDRESS`, whose nodes see `base` and `work` under the
+            same paths, have ragsmith installed, and compute as `machine` says.
     Raises:
         ValueError: more processes than cards, or a `mine_again` that cannot be handed over.
         RuntimeError: a process failed; its own message stands above.
     """
     import torch
 
-    if machine.device == "cuda" and ranks > torch.cuda.device_count():
+    work = work.resolve()  # processes on other nodes begin in other folders
+    if where == "local" and machine.device == "cuda" and ranks > torch.cuda.device_count():
         raise ValueError(f"compute.ranks is {ranks}, but there are {torch.cuda.device_count()} cards. Lower it.")
     job = work / "job"
     job.mkdir(parents=True, exist_ok=True)
     (job / "result.json").unlink(missing_ok=True)
     write_job(job, base, data, settings, machine)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    command += ["-m", "ragsmith.learn.launch", str(job), str(work)]
+    if where == "ray":
+        command = [sys.executable, "-m", "ragsmith.learn.ray_launch", str(job), str(work), str(ranks)]
+    else:
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+        command += ["-m", "ragsmith.learn.launch", str(job), str(work)]
     done = subprocess.run(command, check=False, preexec_fn=die_with_parent)
     if done.returncode or not (job / "result.json").is_file():
         raise RuntimeError(f"Training on {ranks} processes failed (exit status {done.returncode}): see above.")
@@ -88,12 +100,12 @@ def write_job(job: Path, base: Path, data: RetrieverData, settings: RetrieverSet
     }
     if data.mine_again is not None:
         data.mine_again.write(job / MINE_AGAIN)
-    (job / "job.json").write_text(json.dumps(content), "utf-8")
+    (job / JOB).write_text(json.dumps(content), "utf-8")
 
 
 def read_job(job: Path) -> tuple[Path, RetrieverData, RetrieverSettings, Machine]:
     """The inverse of `write_job`."""
-    content: dict[str, Any] = json.loads((job / "job.json").read_text("utf-8"))
+    content: dict[str, Any] = json.loads((job / JOB).read_text("utf-8"))
     tables = {name: pd.read_parquet(job / f"{name}.parquet") for name in TABLES}
     dev = DevSet(**{**content["dev"], "relevant": [set(right) for right in content["dev"]["relevant"]]})
     stages = tuple(
@@ -118,10 +130,8 @@ def read_job(job: Path) -> tuple[Path, RetrieverData, RetrieverSettings, Machine
     return Path(content["base"]), data, typed, Machine(**content["machine"])
 
 
-def main() -> None:
-    """One process of the job in the folder that is the first argument; the second is the folder to work in."""
-    die_with_parent()
-    job, work = Path(sys.argv[1]), Path(sys.argv[2])
+def work_on(job: Path, work: Path) -> None:
+    """One process of a job, alone or in a group that it has been told of; the first one leaves the result."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     base, data, settings, machine = read_job(job)
     with process_group(machine.device):
@@ -132,4 +142,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    die_with_parent()
+    work_on(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -24,7 +24,9 @@ class Params(BaseModel):
 class ComputeParams(Params):
     """Where and how the numbers are computed."""
 
-    backend: Literal["local", "ray"] = Field("local", description="in this process, or on a Ray cluster")
+    backend: Literal["local", "ray"] = Field(
+        "local", description="where a retriever is trained: on this machine, or by a Ray cluster"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto prefers CUDA when it is there")
     precision: Literal["auto", "fp32", "bf16", "int8"] = Field(
         "auto", description="auto takes bf16 where the processor multiplies in it; int8 is for encoding alone"

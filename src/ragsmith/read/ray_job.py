@@ -1,15 +1,15 @@
 """The process that has a refresh done by a Ray cluster; arguments: the folder, and the process that began it.
 
 It is the driver: Ray ends the task when it ends, in whatever way. The training itself knows nothing of Ray, so that a
-cluster that is lost takes this process with it and nothing else. Without a folder it only looks for the cluster.
+cluster that is lost takes this process with it and nothing else.
 """
 
 import json
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
+from ragsmith.compute.ray_cluster import connect
 from ragsmith.read.refresh_job import JOB, end_with, work
 
 
@@ -18,13 +18,8 @@ def main(arguments: list[str]) -> None:
     import ray
     from ray.exceptions import RayError, RayTaskError
 
-    if arguments:
-        end_with(int(arguments[1]))
-    warnings.simplefilter("ignore", FutureWarning)  # Ray's tips: the last line is to be a reason
-    # Without RAY_ADDRESS, Ray takes the cluster of this machine, or starts one that ends with this process.
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    if not arguments:
-        return
+    end_with(int(arguments[1]))
+    connect()
     folder = Path(arguments[0]).resolve()
     device = json.loads((folder / "job" / JOB).read_text("utf-8"))["machine"]["device"]
     needs: dict[str, Any] = {"num_cpus": 1, "num_gpus": 1 if device == "cuda" else 0}

@@ -5,16 +5,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, Protocol
+
+from ragsmith.compute.ray_cluster import check_cluster, last_line
 
 Background = Literal["process", "ray"]
 
 LOG = "stderr.txt"
 ENDS_WITHIN = 10.0  # seconds: a process that is killed is gone at once, unless it hangs in the kernel
-FOUND_WITHIN = 60.0  # seconds: a cluster answers in a few, and Ray tries an address for minutes
-NO_RAY = "refresh.background is ray, which needs Ray. Run: pip install 'ragsmith[cluster]', or set it to process."
 
 
 class Worker(Protocol):
@@ -96,26 +95,4 @@ def check_worker(background: Background | bool) -> None:
         return
     if background != "ray":
         raise ValueError(f"refresh.background is {background!r}; it may be False, {', '.join(map(repr, WORKERS))}.")
-    if find_spec("ray") is None:
-        raise ModuleNotFoundError(NO_RAY)
-    address = os.environ.get("RAY_ADDRESS")
-    if not address:
-        return
-    command, said = [sys.executable, "-m", RayWorker.module], ""
-    try:
-        tried = subprocess.run(command, capture_output=True, timeout=FOUND_WITHIN, check=False)
-        if tried.returncode == 0:
-            return
-        said = last_line(tried.stderr)
-    except subprocess.TimeoutExpired:
-        said = f"no answer within {FOUND_WITHIN:g} s"
-    raise ConnectionError(
-        f"refresh.background is ray, and there is no cluster at {address} (RAY_ADDRESS): {said}. Start it, correct "
-        "the address, or set refresh.background to process."
-    )
-
-
-def last_line(output: bytes) -> str:
-    """The last line that says something, shortened."""
-    lines = output.decode("utf-8", errors="replace").strip().splitlines()
-    return lines[-1][:300] if lines else ""
+    check_cluster("refresh.background is ray", "set refresh.background to process")

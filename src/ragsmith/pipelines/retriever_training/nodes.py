@@ -91,8 +91,8 @@ def train(
     data = RetrieverData(queries, mined, passages, dev, stages, fresh, original)
     if params.backend != "native":
         run = train_by(params.backend, base, data, settings, machine, work)
-    elif compute.ranks > 1:
-        run = train_on_ranks(base, data, settings, machine, work, compute.ranks)
+    elif compute.ranks > 1 or compute.backend == "ray":
+        run = train_on_ranks(base, data, settings, machine, work, compute.ranks, compute.backend)
     else:
         run = train_retriever(base, data, settings, machine, work)
     for row in run.report["gate"]:
