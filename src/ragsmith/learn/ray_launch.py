@@ -5,6 +5,7 @@ lets them join a group, and ends all of them when one fails.
 """
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -32,12 +33,14 @@ def main(arguments: list[str]) -> None:
     there = int(ray.cluster_resources().get(kind, 0))
     if there < ranks:  # Ray would wait for more
         sys.exit(f"compute.ranks is {ranks}, but the cluster has {there} {name}: lower it.")
+    notes = work / "ray"
+    shutil.rmtree(notes, ignore_errors=True)  # Ray's own, of a run before: checkpoints are the training's affair
     trainer = TorchTrainer(
         take_part,
         train_loop_config={"job": str(job), "work": str(work)},
         torch_config=TorchConfig("nccl" if cards else "gloo", timeout_s=int(WAITING.total_seconds())),
         scaling_config=ScalingConfig(num_workers=ranks, use_gpu=cards),
-        run_config=RunConfig(name="ray", storage_path=str(work)),
+        run_config=RunConfig(storage_path=str(notes)),
     )
     try:
         trainer.fit()
