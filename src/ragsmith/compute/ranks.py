@@ -14,6 +14,8 @@ from ragsmith.compute.memory import is_out_of_memory
 if TYPE_CHECKING:
     import torch
 
+# The first process evaluates and mines while the others wait, for longer than the minutes that are torch's default.
+# Where one fails, what started them ends the others.
 WAITING = dt.timedelta(days=7)
 
 
@@ -42,8 +44,6 @@ def process_group(device: str) -> Iterator[None]:
         return
     if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    # The first process evaluates and mines while the others wait, for longer than the minutes that are the default.
-    # Where one fails, torchrun ends the others.
     distributed.init_process_group("nccl" if device == "cuda" else "gloo", timeout=WAITING)
     try:
         yield
