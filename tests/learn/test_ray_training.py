@@ -83,12 +83,12 @@ def test_training_ends_with_the_process_that_waits_for_it(data, tiny_model, mach
     log = tmp_path / "fit-1" / "log.jsonl"
     with subprocess.Popen(command, env={**os.environ}) as driver:
         begun = time.monotonic()
-        while not log.is_file() and time.monotonic() < begun + 180:
+        while not log.is_file() and time.monotonic() < begun + 300:
             time.sleep(0.1)
         workers = at_work(b"RayTrainWorker")
         driver.kill()
     assert len(workers) == 2
     begun = time.monotonic()
-    while at_work(b"RayTrainWorker") and time.monotonic() < begun + 60:
+    while at_work(b"RayTrainWorker") and time.monotonic() < begun + 120:
         time.sleep(0.1)
     assert not at_work(b"RayTrainWorker")

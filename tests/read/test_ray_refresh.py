@@ -83,20 +83,20 @@ def test_task_that_fails_leaves_the_old_version_and_says_why(address, refresh, c
 
 def test_task_that_hangs_is_ended_after_its_time(address, refresh, caplog):
     live = refresh(address, timeout=1.0)
-    assert within(120, tasks)
+    assert within(300, tasks)
     (task,) = tasks()
     os.kill(task, signal.SIGSTOP)
     live.before_step(5, QUESTIONS)
     assert (live.version, live.failed) == (0, 1) and "waited 1 s for it (refresh.timeout)" in caplog.text
-    assert within(60, lambda: task not in tasks())
+    assert within(120, lambda: task not in tasks())
 
 
 def test_task_ends_with_the_process_that_waits_for_it_however_that_ends(address, refresh):
     live = refresh(address)
-    assert within(120, tasks)
+    assert within(300, tasks)
     (task,) = tasks()
     live.coming.worker.process.kill()
-    assert within(60, lambda: task not in tasks())
+    assert within(120, lambda: task not in tasks())
     live.before_step(5, QUESTIONS)
     assert (live.version, live.failed) == (0, 1)
 
@@ -104,7 +104,7 @@ def test_task_ends_with_the_process_that_waits_for_it_however_that_ends(address,
 def test_cluster_that_is_lost_costs_the_refresh_alone(refresh, caplog):
     with cluster() as (address, process):
         live = refresh(address)
-        assert within(120, tasks)
+        assert within(300, tasks)
         process.kill()
         live.before_step(5, QUESTIONS)
     assert (live.version, live.failed) == (0, 1) and "Training goes on with version 0" in caplog.text
