@@ -422,7 +422,7 @@ def test_one_of_several_processes_is_refused_before_anything_is_written(train, t
 
 
 def test_ray_that_is_not_installed_is_said_before_anything_is_written(train, tmp_path, monkeypatch):
-    monkeypatch.setattr("ragsmith.read.workers.find_spec", lambda name: None)
+    monkeypatch.setattr("ragsmith.compute.ray_cluster.find_spec", lambda name: None)
     plan = replace(PLAN, refresh=replace(PLAN.refresh, background="ray"))
     with pytest.raises(ModuleNotFoundError, match=r"needs Ray. Run: pip install 'ragsmith\[cluster\]'"):
         train("ray", plan=plan)
