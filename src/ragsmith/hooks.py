@@ -2,6 +2,8 @@
 
 import logging
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -43,22 +45,18 @@ class ProjectHooks:
             return
         compute = compute_of(catalog)
         if "params:rag_training" in pipeline.inputs() and training_of(catalog).wants_ray():
-            find_cluster(
-                self._loader,
-                "rag_training: refresh.background is ray",
-                "set refresh.background to process",
-            )
+            from ragsmith.read.workers import check_worker
+
+            find_cluster(self._loader, "rag_training", partial(check_worker, "ray"))
         if "params:retriever_training" in pipeline.inputs():
             try:
                 training = retriever_training_of(catalog).on_ranks(compute.ranks)
             except ValueError as error:
                 raise UserError(str(error)) from error
             if compute.backend == "ray" and training.backend == "native":
-                find_cluster(
-                    self._loader,
-                    "retriever_training: compute.backend is ray",
-                    "set compute.backend to local (globals.yml of the environment)",
-                )
+                instead = "set compute.backend to local (globals.yml of the environment)"
+                check = partial(check_cluster, "compute.backend is ray", instead)
+                find_cluster(self._loader, "retriever_training", check)
         if compute.device == "cuda":  # the others are always there, and torch is slow to import
             try:
                 compute.machine()
@@ -129,12 +127,13 @@ def retriever_training_of(catalog: Any) -> "RetrieverTrainingParams":
     return typed(catalog, "retriever_training", RetrieverTrainingParams)
 
 
-def find_cluster(loader: Any, asked: str, instead: str) -> None:
+def find_cluster(loader: Any, step: str, check: Callable[[], None]) -> None:
     """Look for the Ray cluster that the environment's ray.yml names, unless RAY_ADDRESS does.
 
     Args:
         loader: of the configuration; None has no ray.yml.
-        asked, instead: what wants it, and what to do without; see `check_cluster`.
+        step: which wants it, for the message.
+        check: looks for it; see `check_cluster`.
     Raises:
         UserError: Ray is not installed, or no cluster answers there.
     """
@@ -147,9 +146,9 @@ def find_cluster(loader: Any, asked: str, instead: str) -> None:
     if address := (settings.get("init") or {}).get("address"):
         os.environ.setdefault("RAY_ADDRESS", str(address))  # where Ray itself looks, in whatever process
     try:
-        check_cluster(asked, instead)
+        check()
     except (ModuleNotFoundError, ConnectionError) as error:
-        raise UserError(str(error)) from error
+        raise UserError(f"{step}: {error}") from error
 
 
 def missing_version(catalog: Any) -> str:

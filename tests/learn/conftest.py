@@ -1,6 +1,9 @@
 """A tiny model, six passages with training queries for them, and a task of the loop that takes milliseconds."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,7 +11,12 @@ import pytest
 import torch
 
 from ragsmith.compute.device import Machine
+from ragsmith.learn.contrastive import DevSet
 from ragsmith.learn.loop import PlainTask
+from ragsmith.learn.mine_again import FreshNegatives
+from ragsmith.learn.train_retriever import RetrieverRun
+from ragsmith.retrieve.margins import Margins
+from ragsmith.retrieve.mine import MiningSettings
 from ragsmith.retrieve.models import resolve_model
 
 # Scripts that tests run.
@@ -56,6 +64,42 @@ def mined() -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["query_id", "positive_ids", "negative_ids"])
     table.at[1, "positive_ids"] = ["p2", "p1"]
     return table
+
+
+@pytest.fixture
+def dev(queries: pd.DataFrame, passages: pd.DataFrame) -> DevSet:
+    """The training questions themselves."""
+    return DevSet(
+        queries["text"].tolist(),
+        [{passage_id} for passage_id in queries["passage_id"]],
+        passages["passage_id"].tolist(),
+        passages["text"].tolist(),
+    )
+
+
+@pytest.fixture
+def fresh(
+    queries: pd.DataFrame, passages: pd.DataFrame, machine: Machine, tmp_path: Path
+) -> Callable[..., FreshNegatives]:
+    """Mines again, among all passages unless told otherwise; all are of one document."""
+
+    def make(pool: set[str] | None = None, negatives: int = 2, work: str = "fresh", **more: Any) -> FreshNegatives:
+        settings = MiningSettings(num_negatives=negatives, margins=Margins(None, ()), exclude_same_document=False)
+        positives = {row.query_id: [row.passage_id] for row in queries.itertuples()}
+        documents, wanted = passages.assign(document_id="d"), set(passages["passage_id"]) if pool is None else pool
+        return FreshNegatives(queries, positives, documents, wanted, settings, machine, tmp_path / work, **more)
+
+    return make
+
+
+@pytest.fixture
+def losses_of() -> Callable[[RetrieverRun], list[float]]:
+    """The losses of a training, step by step, from its log."""
+
+    def read(run: RetrieverRun) -> list[float]:
+        return [line["loss"] for line in map(json.loads, run.log.read_text().splitlines()) if line["kind"] == "train"]
+
+    return read
 
 
 class ToyTask(PlainTask):

@@ -7,27 +7,13 @@ import pytest
 
 from ragsmith.compute.device import Machine
 from ragsmith.learn.backends.gated import train_by
-from ragsmith.learn.contrastive import ContrastiveSettings, DevSet, dev_score
+from ragsmith.learn.contrastive import ContrastiveSettings, dev_score
 from ragsmith.learn.loop import LoopSettings
-from ragsmith.learn.mine_again import FreshNegatives
 from ragsmith.learn.stages import RetrieverData
 from ragsmith.learn.train_retriever import RetrieverSettings
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.margins import Margins
 from ragsmith.retrieve.mine import MiningSettings
-
-ALL = MiningSettings(num_negatives=2, margins=Margins(None, ()), exclude_same_document=False)
-
-
-@pytest.fixture
-def fresh(queries, passages, machine, tmp_path):
-    def make(pool=None, settings=ALL):
-        documents = passages.assign(document_id="d")
-        positives = {row.query_id: [row.passage_id] for row in queries.itertuples()}
-        wanted = set(passages["passage_id"]) if pool is None else pool
-        return FreshNegatives(queries, positives, documents, wanted, settings, machine, tmp_path / "fresh")
-
-    return make
 
 
 def test_fresh_negatives_are_the_nearest_by_the_model_that_is_given(fresh, tiny_model, machine, passages, queries):
@@ -54,14 +40,8 @@ def test_settings_come_back_out_of_json() -> None:
 
 
 @pytest.mark.slow
-def test_another_trainer_goes_through_the_same_gate(tiny_model, queries, mined, passages, tmp_path):
+def test_another_trainer_goes_through_the_same_gate(tiny_model, queries, mined, passages, dev, tmp_path):
     machine = Machine("cpu", "fp32")
-    dev = DevSet(
-        queries["text"].tolist(),
-        [{passage_id} for passage_id in queries["passage_id"]],
-        passages["passage_id"].tolist(),
-        passages["text"].tolist(),
-    )
     settings = RetrieverSettings(3, 1, 0.0, ContrastiveSettings(), LoopSettings(6, 5e-3))
     run = train_by(
         "sentence_transformers", tiny_model, RetrieverData(queries, mined, passages, dev), settings, machine, tmp_path

@@ -1,6 +1,5 @@
 """Training on a real Ray cluster of two processors."""
 
-import json
 import os
 import subprocess
 import sys
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 from ray_cluster import NEEDS_RAY, at_work, cluster
 
-from ragsmith.learn.contrastive import ContrastiveSettings, DevSet
+from ragsmith.learn.contrastive import ContrastiveSettings
 from ragsmith.learn.launch import train_on_ranks, write_job
 from ragsmith.learn.loop import LoopSettings
 from ragsmith.learn.stages import RetrieverData
@@ -32,13 +31,7 @@ def on_cluster(address, monkeypatch) -> None:
 
 
 @pytest.fixture
-def data(queries, mined, passages) -> RetrieverData:
-    dev = DevSet(
-        queries["text"].tolist(),
-        [{passage_id} for passage_id in queries["passage_id"]],
-        passages["passage_id"].tolist(),
-        passages["text"].tolist(),
-    )
+def data(queries, mined, passages, dev) -> RetrieverData:
     return RetrieverData(queries, mined, passages, dev)
 
 
@@ -46,16 +39,12 @@ def settings(epochs=4) -> RetrieverSettings:
     return RetrieverSettings(3, 1, 0.0, ContrastiveSettings(), LoopSettings(epochs, 5e-3, patience=99))
 
 
-def losses(log):
-    return [line["loss"] for line in map(json.loads, log.read_text().splitlines()) if line["kind"] == "train"]
-
-
 @pytest.mark.usefixtures("on_cluster")
-def test_two_processes_of_a_cluster_train_the_model_that_one_trains(data, tiny_model, machine, tmp_path):
+def test_two_processes_of_a_cluster_train_the_model_that_one_trains(data, tiny_model, machine, losses_of, tmp_path):
     both = train_on_ranks(tiny_model, data, settings(), machine, tmp_path / "both", 2, "ray")
     alone = train_retriever(tiny_model, data, settings(), machine, tmp_path / "alone")
     assert both.report["steps"] == alone.report["steps"] == 8
-    np.testing.assert_allclose(losses(both.log)[:3], losses(alone.log)[:3], rtol=1e-3)
+    np.testing.assert_allclose(losses_of(both)[:3], losses_of(alone)[:3], rtol=1e-3)
     assert (both.model / "model.safetensors").is_file()
 
 

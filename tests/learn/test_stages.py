@@ -1,4 +1,3 @@
-import json
 from dataclasses import fields
 
 import numpy as np
@@ -8,7 +7,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from ragsmith.learn.adapted import adapted_base
-from ragsmith.learn.contrastive import ContrastiveSettings, DevSet, dev_score
+from ragsmith.learn.contrastive import ContrastiveSettings, dev_score
 from ragsmith.learn.launch import read_job, train_on_ranks, write_job
 from ragsmith.learn.loop import LoopSettings
 from ragsmith.learn.lora import LoraSettings, add_adapters, merged_weights
@@ -16,19 +15,7 @@ from ragsmith.learn.mine_again import FreshNegatives
 from ragsmith.learn.stages import RetrieverData, Stage
 from ragsmith.learn.train_retriever import RetrieverSettings, train_retriever
 from ragsmith.retrieve.encoder import Encoder
-from ragsmith.retrieve.margins import Margins
-from ragsmith.retrieve.mine import MiningSettings
 from ragsmith.retrieve.models import model_hash
-
-
-@pytest.fixture
-def dev(queries, passages) -> DevSet:
-    return DevSet(
-        queries["text"].tolist(),
-        [{passage_id} for passage_id in queries["passage_id"]],
-        passages["passage_id"].tolist(),
-        passages["text"].tolist(),
-    )
 
 
 @pytest.fixture
@@ -213,7 +200,7 @@ def test_job_on_disk_is_the_job_that_was_given(tiny_model, machine, queries, min
 
 @pytest.mark.slow
 def test_two_processes_train_the_model_that_one_trains(
-    tiny_model, machine, queries, mined, passages, dev, train, tmp_path
+    tiny_model, machine, queries, mined, passages, dev, train, losses_of, tmp_path
 ):
     settings = RetrieverSettings(3, 1, 0.0, ContrastiveSettings(), LoopSettings(4, 5e-3, patience=99))
     data = RetrieverData(queries, mined, passages, dev)
@@ -222,27 +209,9 @@ def test_two_processes_train_the_model_that_one_trains(
     assert both.report["steps"] == alone.report["steps"] == 8
     assert both.report["scores"].keys() == alone.report["scores"].keys()
     assert both.report["scores"][0] == pytest.approx(alone.report["scores"][0])
-    losses = [
-        [line["loss"] for line in map(json.loads, run.log.read_text().splitlines()) if line["kind"] == "train"]
-        for run in (both, alone)
-    ]
+    losses = [losses_of(run) for run in (both, alone)]
     np.testing.assert_allclose(losses[0][:3], losses[1][:3], rtol=1e-3)
     assert (both.model / "model.safetensors").is_file()
-
-
-@pytest.fixture
-def fresh(queries, passages, machine, tmp_path):
-    """Mines one negative per query again, in `tmp_path/fresh` unless told otherwise."""
-
-    def make(work="fresh", **more):
-        right = {row.query_id: [row.passage_id] for row in queries.itertuples()}
-        settings = MiningSettings(num_negatives=1, margins=Margins(None, ()), exclude_same_document=False)
-        documents = passages.assign(document_id="d")
-        return FreshNegatives(
-            queries, right, documents, set(right["q1"] + right["q4"]), settings, machine, tmp_path / work, **more
-        )
-
-    return make
 
 
 def test_miner_on_disk_is_the_miner_that_was_given(tiny_model, fresh, tmp_path):
@@ -262,20 +231,17 @@ def test_miner_on_disk_is_the_miner_that_was_given(tiny_model, fresh, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_train_on_what_the_first_has_mined_again(
-    tiny_model, machine, queries, mined, passages, dev, train, fresh, tmp_path
+    tiny_model, machine, queries, mined, passages, dev, train, fresh, losses_of, tmp_path
 ):
     stages = (Stage("one", epochs=2), Stage("round 2", remine=True, epochs=2))
     settings = RetrieverSettings(3, 1, 0.0, ContrastiveSettings(), LoopSettings(4, 5e-3, patience=99))
-    data = RetrieverData(queries, mined, passages, dev, stages, fresh("both"))
+    data = RetrieverData(queries, mined, passages, dev, stages, fresh({"p1", "p4"}, 1, "both"))
     both = train_on_ranks(tiny_model, data, settings, machine, tmp_path / "both", 2)
-    alone = train(stages, fresh("alone"), work="alone")
+    alone = train(stages, fresh({"p1", "p4"}, 1, "alone"), work="alone")
     assert [stage["remined"] for stage in both.report["stages"]] == [False, True]
     found = pd.read_parquet(tmp_path / "both" / "mined.parquet")
     assert {name for ids in found["negative_ids"] for name in ids} == {"p1", "p4"}  # of the pool, not those of `mined`
-    losses = [
-        [line["loss"] for line in map(json.loads, run.log.read_text().splitlines()) if line["kind"] == "train"]
-        for run in (both, alone)
-    ]
+    losses = [losses_of(run) for run in (both, alone)]
     assert len(losses[0]) == len(losses[1]) == 4
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-2)
 

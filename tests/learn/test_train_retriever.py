@@ -16,14 +16,8 @@ from ragsmith.retrieve.routes import KINDS
 
 
 @pytest.fixture
-def run(tiny_model, machine, queries, mined, passages, tmp_path):
+def run(tiny_model, machine, queries, mined, passages, dev, tmp_path):
     """Train on the six queries; dev asks in the very words of training, so that an untrained model learns them."""
-    dev = DevSet(
-        queries["text"].tolist(),
-        [{passage_id} for passage_id in queries["passage_id"]],
-        passages["passage_id"].tolist(),
-        passages["text"].tolist(),
-    )
 
     def settings_of(batch_size=3, rank=0, **loop):
         schedule = LoopSettings(**{"epochs": 8, "learning_rate": 5e-3, "patience": 99} | loop)
