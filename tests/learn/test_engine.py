@@ -276,6 +276,18 @@ def test_out_of_memory_goes_on_in_smaller_parts_with_the_same_step(make_task, mi
     assert torch.cosine_similarity(last_gradient(plain), last_gradient(short), dim=0) >= 0.9999
 
 
+def test_parts_shrink_to_the_longest_text_of_the_training_and_never_grow(make_task, mined):
+    # The model reads 128 tokens, and the training 32: a part need not hold more, whatever it began with.
+    for begun, expected in ((4096, [2048, 1024]), (64, [32]), (20, [20])):
+        task = make_task(mined, micro_tokens=begun, max_query_tokens=16, max_passage_tokens=32)
+        found = []
+        for _ in expected:
+            assert task.shrink()
+            found.append(task.vectors.micro_tokens)
+        assert found == expected
+    assert not task.shrink()
+
+
 def test_memory_that_never_suffices_is_an_error_and_so_is_any_other(make_task, mined, machine):
     task = make_task(mined)
     optimizer = make_optimizer(task.module, LoopSettings(1, 1e-3))
@@ -347,9 +359,29 @@ def test_loss_that_is_no_number_stops_the_training(make_task, mined, machine):
 
 def test_collapse_shows_in_the_dev_figures(make_task, mined):
     task = make_task(mined)
-    task.dev = DevSet(["wait", "delete a tree"], [{"p4"}, {"p1"}], task.dev.passage_ids, task.dev.passages)
-    _, figures = task.evaluate()
-    assert figures == {"same_top10": 1.0}  # six passages: every top ten holds them all
+    texts = [
+        f"{word} {other}" for word in ("copy", "wait", "delete", "list", "sort") for other in ("file", "tree", "line")
+    ]
+    task.dev = DevSet(texts, [{text} for text in texts], texts * 1, texts)
+    _, healthy = task.evaluate()
+    assert healthy["same_top10"] < 0.5
+    norms = [module for module in task.module.modules() if isinstance(module, torch.nn.LayerNorm)]
+    with torch.no_grad():
+        norms[-1].weight.zero_()  # every token, and so every text, has the same vector
+        norms[-1].bias.fill_(1.0)
+    _, collapsed = task.evaluate()
+    assert collapsed["same_top10"] == 1.0
+
+
+def test_embeddings_of_positions_stay_when_they_are_to(make_task, mined, machine):
+    for fixed in (True, False):
+        task = make_task(mined, fix_position_embedding=fixed)
+        before = {name: parameter.detach().clone() for name, parameter in task.module.named_parameters()}
+        loop = LoopSettings(1, 1e-3, warmup=0.0)
+        train_step(task, make_optimizer(task.module, loop), loop, machine, 0, 0, 1)
+        same = {name for name, parameter in task.module.named_parameters() if torch.equal(parameter, before[name])}
+        assert any("position_embeddings" in name for name in same) == fixed
+        assert not any("word_embeddings" in name for name in same)
 
 
 def test_example_needs_no_cut_and_no_teacher():

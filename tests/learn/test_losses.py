@@ -10,6 +10,7 @@ from sentence_transformers.sentence_transformer.losses import (
     MatryoshkaLoss,
     MultipleNegativesRankingLoss,
 )
+from sentence_transformers.util import pairwise_dot_score
 
 from ragsmith.learn.losses import distillation, info_nce, margin_mse, mask_false_negatives, matryoshka
 
@@ -166,12 +167,15 @@ def test_a_teacher_that_is_beyond_doubt_gives_a_finite_loss(whole_groups):
     assert all(torch.isfinite(gradient).all() for gradient in gradients(loss, queries, candidates))
 
 
-def test_margin_mse_equals_that_of_sentence_transformers(tiny_model, whole_groups):
+@pytest.mark.parametrize("scale", [1.0, 10.0])
+def test_margin_mse_equals_that_of_sentence_transformers(tiny_model, whole_groups, scale):
     queries, candidates, groups, mask, teacher = whole_groups
-    theirs = MarginMSELoss(SentenceTransformer(str(tiny_model), device="cpu"))
+    theirs = MarginMSELoss(
+        SentenceTransformer(str(tiny_model), device="cpu"), lambda one, other: scale * pairwise_dot_score(one, other)
+    )
     expected = theirs.compute_loss_from_embeddings(columns(queries, candidates), teacher)
-    loss = margin_mse(queries, candidates, groups, mask, teacher)
-    assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
+    loss = margin_mse(queries, candidates, groups, mask, teacher, scale)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5, abs=1e-5)
     ours, others = gradients(loss, queries, candidates), gradients(expected, queries, candidates)
     assert all(torch.allclose(one, other, atol=1e-5) for one, other in zip(ours, others, strict=True))
     assert all(one.abs().max() > 1e-3 for one in others)

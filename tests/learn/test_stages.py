@@ -136,7 +136,12 @@ def test_card_says_what_was_compared_and_how_it_was_trained(train, tiny_model):
     assert card.startswith("---\nlibrary_name: sentence-transformers")
     for row in result.report["gate"]:
         assert f"| {row['name']} | {row['ndcg@10']:.4f} |" in card
-    assert f"Tuned from `{tiny_model.name}`" in card and "seed 0" in card and "learning_rate 0.005" in card
+    assert (
+        f"Tuned from `{tiny_model.name}`" in card
+        and "base_model" not in card
+        and "seed 0" in card
+        and "learning_rate 0.005" in card
+    )
     assert SentenceTransformer(str(result.model), device="cpu").encode(["text"]).shape == (1, 64)
     for name, digest in result.report["data"]["hashes"].items():
         assert f"{name} `{digest}`" in card

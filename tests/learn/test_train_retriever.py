@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from ragsmith.learn.contrastive import ContrastiveSettings, DevSet, dev_score
 from ragsmith.learn.gate import UntrainedModel
 from ragsmith.learn.loop import LoopSettings
 from ragsmith.learn.lora import LoraSettings
-from ragsmith.learn.train_retriever import RetrieverData, RetrieverSettings, train_retriever
+from ragsmith.learn.train_retriever import RetrieverData, RetrieverSettings, Stage, train_retriever
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.routes import KINDS
 
@@ -65,6 +66,14 @@ def test_base_ships_unchanged_when_training_only_harms(run, tiny_model, machine,
     assert np.array_equal(before, after)
 
 
+@pytest.mark.parametrize(("epochs", "patience", "early"), [(2, 99, False), (8, 1, True)])
+def test_training_has_stopped_early_when_steps_are_missing_however_many_batches_make_one(run, epochs, patience, early):
+    # Two batches make one step. The base's own texts as dev: no evaluation gains.
+    loop = {"accumulation": 2, "evaluations": 1, "epochs": epochs, "patience": patience, "learning_rate": 1e-9}
+    report = run(**loop).report
+    assert report["stopped_early"] is early and (report["steps"] == epochs) is not early
+
+
 def test_learning_rate_of_nothing_is_called_what_it_is(run):
     with pytest.raises(UntrainedModel, match="Check learning_rate"):
         run(learning_rate=0.0, epochs=1)
@@ -105,6 +114,28 @@ def test_trainer_of_others_refuses_two_encoders_and_says_who_takes_them(run, mac
     base = twin_folder(tmp_path / "twin")
     with pytest.raises(ValueError, match=f"backend is {backend}, which trains one encoder.* Set backend to native"):
         train_by(backend, base, run.data, run.settings(), machine, tmp_path / "work")
+
+
+def test_trainer_of_others_takes_the_rate_of_the_stage_and_knows_but_one(run, tiny_model, machine, tmp_path):
+    slow = Stage("structural", learning_rate=1e-12)
+    with pytest.raises(UntrainedModel):
+        train_by(
+            "sentence_transformers",
+            tiny_model,
+            replace(run.data, stages=(slow,)),
+            run.settings(epochs=1),
+            machine,
+            tmp_path,
+        )
+    with pytest.raises(ValueError, match="sentence_transformers trains one stage, and 2 are asked for"):
+        train_by(
+            "sentence_transformers",
+            tiny_model,
+            replace(run.data, stages=(slow, slow)),
+            run.settings(),
+            machine,
+            tmp_path,
+        )
 
 
 def test_fewer_examples_than_a_batch_are_refused(run):

@@ -69,3 +69,12 @@ def test_the_report_counts_the_given_negatives_that_are_used_and_those_that_are_
     table, _, report, _, _ = mine_all(given=pd.DataFrame(rows, columns=["query_id", "passage_id", "score"]))
     assert table.at[0, "negative_ids"][0] == "p7"
     assert (report["given"], report["given_left_out"]) == (1, 3)
+
+
+def test_the_instruction_stands_before_each_query_and_not_in_the_table_of_another_one(mine_all):
+    encoder = Encoder.load(resolve_model("random:bert-2x64"), Machine("cpu", "fp32"))
+    for prompt in ("find: ", "all of "):
+        row = mine_all(params={"query_prompt": prompt})[0].iloc[0]
+        query = encoder.encode([f"{prompt}what is q0"], "query")[0]
+        passages = encoder.encode([f"all of {passage_id}" for passage_id in row.negative_ids], "passage")
+        assert row.negative_scores == pytest.approx(passages @ query, abs=1e-5)

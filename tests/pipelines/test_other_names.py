@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from ragsmith.pipelines.negative_mining.params import NegativeMiningParams
+from ragsmith.pipelines.other_names import say_once
 from ragsmith.pipelines.retriever_training.params import RetrieverTrainingParams
 
 REFUSED = object()
@@ -19,7 +20,7 @@ TRAINING = {
     "passage_instruction_for_retrieval": ("text: ", {"passage_prompt": "text: "}),
     "negatives_cross_device": (False, {"negatives_cross_device": False}),
     "temperature": (0.02, {"temperature": 0.02}),
-    "fix_position_embedding": (True, REFUSED),
+    "fix_position_embedding": (True, {"fix_position_embedding": True}),
     "sentence_pooling_method": ("cls", {"pooling": "cls"}),
     "normlized": (False, REFUSED),
     "use_inbatch_neg": (False, {"in_batch_negatives": False}),
@@ -27,10 +28,10 @@ TRAINING = {
     "config_name": ("bert", REFUSED),
     "tokenizer_name": ("bert", REFUSED),
     "cache_dir": ("cache", REFUSED),
-    "cache_path": ("cache", REFUSED),
-    "pad_to_multiple_of": (8, REFUSED),
-    "query_instruction_format": ("Instruct: {}\nQuery: {}", REFUSED),
-    "passage_instruction_format": ("{}: {}", REFUSED),
+    "cache_path": ("cache", {}),
+    "pad_to_multiple_of": (8, {}),
+    "query_instruction_format": ("Instruct: {}\nQuery: {}", {}),  # nothing without an instruction
+    "passage_instruction_format": ("{}: {}", {}),
     "knowledge_distillation": (True, {"loss": "distillation"}),
     "kd_loss_type": ("m3_kd_loss", REFUSED),
     "shuffle_ratio": (0.5, REFUSED),
@@ -38,7 +39,7 @@ TRAINING = {
     "small_threshold": (10, REFUSED),
     "drop_threshold": (10, REFUSED),
     "normalize_embeddings": (False, REFUSED),
-    "sub_batch_size": (4, REFUSED),
+    "sub_batch_size": (4, {}),
     "use_mrl": (True, REFUSED),  # without mrl_dims
     "mrl_dims": ([64, 128], {"matryoshka": [64, 128]}),
     "trust_remote_code": (True, REFUSED),
@@ -46,24 +47,25 @@ TRAINING = {
     "token": ("hf_x", REFUSED),
     # of transformers' TrainingArguments, those that its commands set
     "output_dir": ("model", REFUSED),
-    "overwrite_output_dir": (True, REFUSED),
+    "overwrite_output_dir": (True, {}),
     "learning_rate": (1e-5, {"learning_rate": 1e-5}),
     "num_train_epochs": (5, {"epochs": 5}),
     "per_device_train_batch_size": (8, {"per_device_train_batch_size": 8}),
-    "fp16": (True, REFUSED),
-    "bf16": (True, REFUSED),
-    "dataloader_drop_last": (False, REFUSED),
+    "fp16": (True, {"precision": "bf16"}),
+    "bf16": (True, {"precision": "bf16"}),
+    "dataloader_drop_last": (False, {}),
     "gradient_checkpointing": (True, {"activation_gib": 0.0}),
     "gradient_accumulation_steps": (2, {"accumulation": 2}),
     "deepspeed": ("ds_config.json", REFUSED),
     "warmup_ratio": (0.2, {"warmup": 0.2}),
-    "warmup_steps": (100, REFUSED),
+    "warmup_steps": (100, {"warmup": 100}),
     "lr_scheduler_type": ("linear", {"schedule": "linear"}),
     "weight_decay": (0.1, {"weight_decay": 0.1}),
     "max_grad_norm": (0.5, {"clip": 0.5}),
-    "logging_steps": (10, REFUSED),
-    "save_steps": (1000, REFUSED),
-    "save_total_limit": (2, REFUSED),
+    "logging_steps": (10, {}),
+    "save_steps": (1000, {}),
+    "save_total_limit": (2, {}),
+    "adam_beta1": (0.8, REFUSED),  # and all others of theirs
     "max_steps": (100, REFUSED),
     "seed": (7, {"seed": 7}),
 }
@@ -76,26 +78,26 @@ MINING = {
     "candidate_pool": ("pool.jsonl", REFUSED),
     "range_for_sampling": ("10-210", {"skip_top": 10, "top_k": 210}),
     "negative_number": (15, {"num_negatives": 15}),
-    "use_gpu_for_searching": (True, REFUSED),
-    "query_instruction_for_retrieval": ("find: ", REFUSED),
+    "use_gpu_for_searching": (True, {}),
+    "query_instruction_for_retrieval": ("find: ", {"query_prompt": "find: "}),
     "embedder_name_or_path": ("BAAI/bge-base-en", REFUSED),
     "embedder_model_class": ("encoder-only-base", REFUSED),
     "normalize_embeddings": (False, REFUSED),
     "pooling_method": ("cls", REFUSED),
-    "use_fp16": (True, REFUSED),
+    "use_fp16": (True, {}),
     "devices": ("cuda:0", REFUSED),
-    "query_instruction_format": ("{}: {}", REFUSED),
-    "query_instruction_format_for_retrieval": ("{}: {}", REFUSED),
+    "query_instruction_format": ("{}: {}", {}),
+    "query_instruction_format_for_retrieval": ("{}: {}", {}),
     "examples_for_task": ([{}], REFUSED),
     "examples_instruction_format": ("{}", REFUSED),
     "trust_remote_code": (True, REFUSED),
     "cache_dir": ("cache", REFUSED),
-    "batch_size": (3000, REFUSED),
+    "batch_size": (3000, {}),
     "query_max_length": (512, REFUSED),
     "passage_max_length": (512, REFUSED),
     "embedder_query_max_length": (512, REFUSED),
     "embedder_passage_max_length": (512, REFUSED),
-    "search_batch_size": (64, REFUSED),
+    "search_batch_size": (64, {}),
 }
 CASES = [
     pytest.param(model, name, value, expected, id=f"{tool}-{name}")
@@ -134,6 +136,8 @@ DEFAULTS = {
     "negatives_cross_device": False,
     "knowledge_distillation": False,
     "kd_loss_type": "kl_div",
+    "bf16": False,
+    "fp16": False,
     "gradient_checkpointing": False,
     "shuffle_ratio": 0.0,
     "small_threshold": 0,
@@ -166,3 +170,29 @@ def test_the_defaults_of_others_change_nothing():
         "cache_dir": None,
     }
     assert NegativeMiningParams.model_validate(mining) == NegativeMiningParams()
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [(RetrieverTrainingParams, "query"), (RetrieverTrainingParams, "passage"), (NegativeMiningParams, "query")],
+)
+def test_instruction_and_its_format_become_the_prompt_that_they_make(model, kind):
+    names = {f"{kind}_instruction_for_retrieval": "Find it", f"{kind}_instruction_format": "Instruct: {}\\nText: {}"}
+    assert getattr(model.model_validate(names), f"{kind}_prompt") == "Instruct: Find it\nText: "
+    names[f"{kind}_instruction_format"] = "<s>{}{}</s>"
+    with pytest.raises(ValidationError, match=f"{kind}_instruction_format is '<s>{{}}{{}}</s>': what is put before"):
+        model.model_validate(names)
+
+
+def test_what_is_passed_over_is_told_once_with_how_it_is_here(caplog):
+    say_once.cache_clear()
+    with caplog.at_level("INFO", "ragsmith.pipelines.other_names"):
+        for _ in range(2):
+            RetrieverTrainingParams.model_validate({"save_steps": 500, "report_to": None})
+    (line,) = caplog.messages
+    assert line.startswith("save_steps is passed over: checkpoint_seconds says how often")
+
+
+def test_name_that_nobody_knows_is_an_error():
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        RetrieverTrainingParams.model_validate({"learning_rat": 1e-5})

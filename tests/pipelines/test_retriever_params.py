@@ -98,8 +98,38 @@ def test_temperature_at_which_cosines_hardly_differ_is_refused_with_the_reason()
 def test_plans_that_contradict_themselves_are_refused() -> None:
     with pytest.raises(ValidationError, match="stages and rounds exclude each other"):
         RetrieverTrainingParams(stages=[{"queries": "examples"}], rounds=2)
-    with pytest.raises(ValidationError, match="backend flagembedding trains one plain stage"):
-        RetrieverTrainingParams(backend="flagembedding", rounds=2)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"rounds": 2}, "rounds"),
+        ({"stages": [{"queries": "examples"}]}, "stages"),
+        ({"compare_alone": True}, "compare_alone"),
+        ({"lora": {"rank": 4}}, "lora"),
+        ({"matryoshka": [64]}, "matryoshka"),
+        ({"loss": "margin_mse"}, "loss: margin_mse"),
+        ({"in_batch_negatives": False}, "in_batch_negatives: false"),
+        ({"false_negative_margin": 0.1}, "false_negative_margin"),
+        ({"cut_probability": 0.5}, "cut_probability"),
+        ({"schedule": "polynomial"}, "schedule: polynomial"),
+        ({"fix_position_embedding": True}, "fix_position_embedding"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_another_trainer_would_pass_over_is_refused(setting, said) -> None:
+    with pytest.raises(ValidationError, match=f"backend sentence_transformers trains one .* knows nothing of {said}"):
+        RetrieverTrainingParams(backend="sentence_transformers", **setting)
+    assert RetrieverTrainingParams(backend="native", **setting)
+
+
+def test_another_trainer_runs_in_one_process() -> None:
+    other = RetrieverTrainingParams(backend="flagembedding", fix_position_embedding=True)
+    assert other.on_ranks(1) == other
+    with pytest.raises(
+        ValueError, match=r"backend is flagembedding, and compute\.ranks is 2: .*Set compute\.ranks to 1"
+    ):
+        other.on_ranks(2)
 
 
 def training_queries(written: int, structural: int) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from scipy.stats import chisquare
 from ragsmith.read.decoding import Decoding, MarginalLogits, SharedGumbel, stream_first_row
 from ragsmith.read.objectives import log_prior
 from ragsmith.read.reading import ReadingPassage
+from ragsmith.read.seq2seq import Seq2SeqReader
 
 QUESTION = "How do I delete a directory?"
 PASSAGES = [
@@ -121,6 +122,21 @@ def test_rag_sequence_takes_the_candidate_with_the_highest_mixture(writer, beams
             totals[answer] += p
     assert answer[0] == reader.forced
     assert written(reader, [QUESTION], [PASSAGES]) == [list(max(totals, key=totals.get))]
+
+
+def test_fast_decoding_scores_an_answer_only_after_the_passages_that_gave_it(writer, monkeypatch):
+    likelihoods, scored = Seq2SeqReader._likelihoods, []
+
+    def counted(self, pairs, *more):
+        scored.append(len(pairs))
+        return likelihoods(self, pairs, *more)
+
+    monkeypatch.setattr(Seq2SeqReader, "_likelihoods", counted)
+    for thorough in (True, False):
+        reader = writer("bart", "rag_sequence", 0, {"num_beams": 3, "thorough": thorough})
+        written(reader, [QUESTION], [PASSAGES])
+    every, given = scored
+    assert every % len(PASSAGES) == 0 and given <= 3 * len(PASSAGES) and given < every
 
 
 def test_thorough_and_fast_decoding_differ_where_an_answer_is_good_after_passages_that_did_not_give_it(writer):

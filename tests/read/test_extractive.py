@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, DistilBertConfig, DistilBertForQuestionAnswering
 
 from ragsmith.read.extractive import EncodedPair, ExtractiveReader, ReaderSettings
-from ragsmith.read.reading import ReadingPassage
+from ragsmith.read.reading import READER_FILE, ReadingPassage
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.models import ModelError
 
@@ -159,6 +160,37 @@ def test_truncated_reader_is_refused_by_name(reader, tmp_path):
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(ModelError, match=r"model\.safetensors is truncated or altered"):
+        ExtractiveReader.load(tmp_path)
+
+
+@pytest.mark.parametrize("lost", ["qa_outputs.weight", "bert.encoder.layer.1.output.dense.weight"])
+@pytest.mark.parametrize("saved", [True, False], ids=["reader", "encoder"])
+def test_weights_that_are_lost_are_not_drawn_at_random(reader, machine, tmp_path, lost, saved):
+    reader.save(tmp_path)
+    if not saved:
+        (tmp_path / READER_FILE).unlink()
+    weights = load_file(tmp_path / "model.safetensors")
+    save_file({name: value for name, value in weights.items() if name != lost}, tmp_path / "model.safetensors")
+    if lost.startswith("qa_outputs") and not saved:  # a head of its own is what an encoder lacks
+        assert ExtractiveReader.load(tmp_path, machine=machine)
+        return
+    with pytest.raises(ModelError, match=f"lacks 1 weights of its reader, such as {lost}"):
+        ExtractiveReader.load(tmp_path, machine=machine)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "{",
+        '{"model_type": "mine", "auto_map": {"AutoConfig": "code.A", "AutoModelForQuestionAnswering": "code.B"}}',
+    ],
+    ids=["damaged", "with code of its own"],
+)
+def test_folder_that_cannot_be_read_or_wants_its_own_code_is_refused_without_a_question(reader, tmp_path, config):
+    reader.save(tmp_path)
+    (tmp_path / "config.json").write_text(config)
+    (tmp_path / "code.py").write_text("raise SystemExit('was run')")
+    with pytest.raises(ModelError, match="cannot be read as AutoModelForQuestionAnswering"):
         ExtractiveReader.load(tmp_path)
 
 

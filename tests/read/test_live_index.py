@@ -122,6 +122,24 @@ def test_step_that_is_tried_again_is_not_refreshed_again(live_index):
     assert live.refreshes == 1
 
 
+def test_refresh_that_ran_out_of_memory_is_made_when_its_step_is_tried_again(live_index, monkeypatch):
+    live = live_index(every=2, overlap=0.0, budget=1.0)
+    affordable(live, 99)
+    encode = live.encoder.encode
+    monkeypatch.setattr(live.encoder, "encode", lambda *_: (_ for _ in ()).throw(MemoryError("can't allocate memory")))
+    with pytest.raises(MemoryError):
+        live.before_step(2, QUESTIONS)
+    assert (live.version, live.spent) == (0, 0.0)
+    monkeypatch.setattr(live.encoder, "encode", encode)
+    live.before_step(2, QUESTIONS)
+    assert (live.version, live.at_step) == (1, 2) and live.spent == live.cost()
+
+
+def test_numbers_of_a_refresh_that_cannot_be_are_refused_all_at_once():
+    with pytest.raises(ValueError, match=r"(?s)every.*probe_every.*budget.*lag"):
+        RefreshSettings(every=-1, probe_every=0, budget=float("nan"), lag=-3)
+
+
 def reference_overlap(live: LiveIndex, before: np.ndarray) -> float:
     """The share of the live top ten that is in the index's top ten, looked for among its first twenty."""
     queries, after = live.encoder.encode(QUESTIONS, "query").astype(float), fresh(live).astype(float)

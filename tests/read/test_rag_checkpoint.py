@@ -18,7 +18,7 @@ from transformers import (
 from ragsmith.compute.batching import padded
 from ragsmith.read.objectives import log_prior
 from ragsmith.read.rag_checkpoint import composed_passage, export_rag, import_rag
-from ragsmith.read.readers import load_reader
+from ragsmith.read.readers import load_reader, reader_kind
 from ragsmith.read.reading import ReadingPassage
 from ragsmith.retrieve.encoder import Encoder, load_sentence_transformer
 from ragsmith.retrieve.models import ModelError, check_model_folder, resolve_model
@@ -163,7 +163,7 @@ def test_bert_as_question_encoder_is_taken_over_as_it_is(rag_folder, tmp_path):
     small = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     bert = BertModel(BertConfig(vocab_size=len(tokenizer), **small)).eval()
     generator = RagTokenForGeneration.from_pretrained(folder).generator
-    model = RagTokenForGeneration(question_encoder=bert, generator=generator)
+    model = RagTokenForGeneration(question_encoder=bert, generator=generator, max_combined_length=80)
     model.save_pretrained(tmp_path / "rag")
     for name in ("question_encoder_tokenizer", "generator_tokenizer"):
         shutil.copytree(folder / name, tmp_path / "rag" / name)
@@ -281,6 +281,14 @@ def changed(folder, tmp_path, change):
             "does not say how it marginalises.*rag_token or rag_sequence",
         ),
         (lambda c: c.update(doc_sep="{question}"), r"it must hold \{question\} once"),
+        (lambda c: c.update(doc_sep=None), "doc_sep is None and no text"),
+        (lambda c: c.update(title_sep=3), "title_sep is 3 and no text"),
+        (lambda c: c["generator"].update(prefix=5), "the generator's prefix is 5 and no text"),
+        (lambda c: c.update(architectures=5), "architectures is no list"),
+        (lambda c: c.update(max_combined_length="300"), "cannot be read as RagTokenForGeneration"),
+        (lambda c: c.update(max_combined_length=3000), "reads at most .* tokens, and max_tokens is 3000"),
+        (lambda c: c["question_encoder"].update(hidden_size=32), "cannot be read as RagTokenForGeneration"),
+        (lambda c: c["question_encoder"].update(hidden_size="x"), "cannot be read as RagTokenForGeneration"),
     ],
 )
 def test_what_cannot_be_mapped_is_refused_with_the_reason(rag_folder, tmp_path, change, reason):
@@ -391,16 +399,47 @@ def test_exported_rag_sequence_writes_our_answers_one_passage_at_a_time(cls_enco
 
 @pytest.mark.parametrize("kind", ["rag_token", "rag_sequence"])
 def test_what_was_exported_and_imported_reads_as_before(cls_encoder, saved, kind, machine, tmp_path):
-    folder = saved("bart", kind)
+    folder = saved("bart", kind, decoding={"num_beams": 3})
     found = import_rag(export_rag(cls_encoder, folder, tmp_path / "rag"), tmp_path / "back", tmp_path / "encoder")
     before, after = load_reader(folder, machine), load_reader(found.reader, machine)
     assert after.settings.template == TEMPLATE and found.title_sep == ""
     passages = composed()
     targets = before.targets(ANSWERS)
     assert torch.equal(our_loss(before, passages, targets), our_loss(after, passages, targets))
-    if kind == "rag_token":
-        assert after.settings == before.settings
-        assert after.read_all(QUESTIONS, passages) == before.read_all(QUESTIONS, passages)
+    assert after.settings == before.settings
+    assert after.read_all(QUESTIONS, passages) == before.read_all(QUESTIONS, passages)
+
+
+@pytest.mark.parametrize(
+    ("kind", "decoding", "reason"),
+    [
+        ("rag_token", {"do_sample": True}, r"draws its answers \(do_sample\)"),
+        ("rag_sequence", {"thorough": False}, r"decodes fast \(thorough is false\)"),
+    ],
+)
+def test_decoding_that_the_format_cannot_hold_is_refused(cls_encoder, saved, kind, decoding, reason, tmp_path):
+    with pytest.raises(ModelError, match=reason):
+        export_rag(cls_encoder, saved("bart", kind, decoding=decoding), tmp_path / "rag")
+
+
+def test_settings_of_generation_that_are_not_taken_over_are_named(rag_folder, tmp_path, caplog):
+    folder = shutil.copytree(rag_folder("rag_token", "bart"), tmp_path / "changed")
+    generation = json.loads((folder / "generation_config.json").read_text())
+    (folder / "generation_config.json").write_text(json.dumps(generation | {"min_length": 6}))
+    import_rag(folder, tmp_path / "reader", tmp_path / "encoder")
+    (line,) = [message for message in caplog.messages if "not taken over" in message]
+    assert line.endswith("min_length 6")
+
+
+def test_folders_that_would_be_written_over_each_other_are_refused(rag_folder, cls_encoder, saved, tmp_path):
+    folder = rag_folder("rag_token", "bart")
+    for encoder in (tmp_path / "one", tmp_path / "one" / "inner"):
+        with pytest.raises(ModelError, match=r"reader is .*one and encoder .*one.*: give each a folder of its own"):
+            import_rag(folder, tmp_path / "one", encoder)
+    ours = saved("bart", "rag_token")
+    with pytest.raises(ModelError, match=r"reader is .* and target .*: give each a folder of its own"):
+        export_rag(cls_encoder, ours, ours)
+    assert reader_kind(ours) == "rag_token"
 
 
 @pytest.mark.parametrize("kind", ["fid", "causal"])

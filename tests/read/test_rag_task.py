@@ -477,6 +477,7 @@ def test_resumed_training_takes_as_little_memory_as_it_had_come_to_take(make_tas
     resumed.restore(json.loads(json.dumps(task.state())))
     for one, other in ((task.vectors, resumed.vectors), (task.reader, resumed.reader)):
         assert limits_of(other) == limits_of(one) and other.micro_tokens < 4096
+    assert resumed.encoder.batch_tokens == task.encoder.batch_tokens < 4096
 
 
 def test_retriever_learns_at_its_share_of_the_rate(make_task):
@@ -547,7 +548,7 @@ def test_shrinking_goes_on_until_nothing_is_left_to_give(make_task):
     while task.shrink():
         steps += 1
     assert 2 < steps < 20
-    assert task.vectors.micro_tokens == task.encoder.max_tokens
+    assert task.vectors.micro_tokens == task.encoder.batch_tokens == task.vectors.longest
     assert task.reader.micro_tokens == task.reader.settings.max_tokens
 
 

@@ -27,6 +27,17 @@ def test_a_line_that_is_no_object_is_named_with_its_number(tmp_path, line):
         read_candidate_pool(tmp_path, PASSAGES)
 
 
+def test_lines_end_where_json_has_them_end_and_not_within_a_text(tmp_path):
+    (tmp_path / "pool.jsonl").write_text('{"text": "one\u2028text"}\r\n{"passage_id": "p3"}\n', "utf-8")
+    assert read_candidate_pool(tmp_path, PASSAGES) == {"p1", "p3"}
+
+
+def test_a_file_in_another_encoding_is_named(tmp_path):
+    (tmp_path / "pool.txt").write_bytes("p1\nüber".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"pool\.txt:2: not UTF-8 text"):
+        read_candidate_pool(tmp_path, PASSAGES)
+
+
 def test_a_text_that_is_no_passage_is_named(tmp_path):
     (tmp_path / "pool.txt").write_text("p1\nelsewhere")
     with pytest.raises(ValueError, match=r"pool\.txt:2 lists 'elsewhere', which is neither"):

@@ -74,6 +74,28 @@ def test_a_pickled_array_is_refused(index: DenseIndex, tmp_path: Path) -> None:
         DenseIndex.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "content", ["[]", "{}", "{", '{"dimension": "8", "passage_ids": []}', '{"dimension": 8, "passage_ids": 3}']
+)
+def test_a_description_that_is_none_is_refused_with_its_file(index: DenseIndex, tmp_path: Path, content: str) -> None:
+    index.save(tmp_path, "model")
+    (tmp_path / "index.json").write_text(content, "utf-8")
+    for read in (DenseIndex.load, saved_settings):
+        with pytest.raises(ValueError, match=r"index\.json is no description of an index .*Build the index again"):
+            read(tmp_path)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_vectors_that_are_not_finite_are_refused(tmp_path: Path, number: float) -> None:
+    index = DenseIndex([f"p{place}" for place in range(20)], unit(20), None)
+    index.save(tmp_path, "model")
+    vectors = index.vectors.copy()
+    vectors[3, 2] = number
+    np.save(tmp_path / "vectors.npy", vectors)
+    with pytest.raises(ValueError, match=r"vectors\.npy holds numbers that are not finite"):
+        DenseIndex.load(tmp_path)
+
+
 def test_a_truncated_array_is_refused(index: DenseIndex, tmp_path: Path) -> None:
     index.save(tmp_path, "abc")
     whole = (tmp_path / "vectors.npy").read_bytes()

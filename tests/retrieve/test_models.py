@@ -12,7 +12,14 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
 from ragsmith.retrieve import models
-from ragsmith.retrieve.models import ModelError, check_safetensors, model_hash, packaged_model, resolve_model
+from ragsmith.retrieve.models import (
+    ModelError,
+    check_safetensors,
+    model_hash,
+    model_name,
+    packaged_model,
+    resolve_model,
+)
 from ragsmith.store.metadata import DIRECTORY_METADATA
 
 
@@ -254,3 +261,8 @@ def test_encoder_decoder_of_what_is_no_bert_is_refused(copy: Path) -> None:
     refused(f"encoder_decoder:{copy}", "config.json is truncated or altered")
     (copy / "config.json").write_text("[]")
     refused(f"encoder_decoder:{copy}", "config.json is truncated or altered")
+
+
+def test_a_model_is_called_what_people_call_it(tmp_path):
+    assert model_name(resolve_model("package:all-MiniLM-L6-v2")) == "all-MiniLM-L6-v2"
+    assert model_name(tmp_path / "my-model") == "my-model"

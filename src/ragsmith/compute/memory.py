@@ -13,7 +13,7 @@ from typing import Any
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # numbers of malloc.h
 DEFAULT_THRESHOLD = 128 * 1024  # glibc's own, of both
 LARGEST_TRIM, LARGEST_BLOCK = 2**31 - 1, 2**30
-LIMITS = ("micro_tokens", "activation_bytes")  # attributes that `shrink` lowers where memory runs out
+LIMITS = ("micro_tokens", "activation_bytes", "batch_tokens")  # attributes that `shrink` lowers where memory runs out
 SLACK = 2**26  # bytes by which what is kept may grow
 
 _lock = threading.Lock()

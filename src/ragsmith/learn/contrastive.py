@@ -41,8 +41,10 @@ class ContrastiveSettings:
             (Qwen3-Embedding, Zhang et al. 2025); None takes all.
         distillation_weight: share of the KL term; the rest is InfoNCE.
         student_temperature, teacher_temperature: of the KL term.
+        margin_scale: of margin_mse: what margins of cosines are multiplied by, to meet the teacher's.
         matryoshka: lengths of the prefixes of the vector that are trained too (Kusupati et al. 2022).
         max_query_tokens, max_passage_tokens: longer texts are cut.
+        fix_position_embedding: whether the embeddings of positions stay as they are.
         dropout: share of activations dropped; None takes the model's own, which costs a third of the time on a
             processor.
         micro_tokens: tokens in one forward pass; a batch is sorted by length and split, the loss is the same.
@@ -56,9 +58,11 @@ class ContrastiveSettings:
     distillation_weight: float = 0.9
     student_temperature: float = 0.05
     teacher_temperature: float = 0.3
+    margin_scale: float = 1.0
     matryoshka: tuple[int, ...] = ()
     max_query_tokens: int = 64
     max_passage_tokens: int = 128
+    fix_position_embedding: bool = False
     dropout: float | None = 0.0
     micro_tokens: int = 4096
     activation_gib: float = 1.5
@@ -122,11 +126,15 @@ class ContrastiveTask(PlainTask):
             raise ValueError(
                 f"matryoshka {list(settings.matryoshka)} is longer than the model's vectors ({encoder.dimension})."
             )
-        self.vectors = TrainingEncoder(encoder, settings.micro_tokens, int(settings.activation_gib * 2**30))
+        longest = max(settings.max_query_tokens, settings.max_passage_tokens)
+        self.vectors = TrainingEncoder(encoder, settings.micro_tokens, int(settings.activation_gib * 2**30), longest)
         self._ahead = ThreadPoolExecutor(1, "batches")
         self._coming: dict[tuple[int, int], Future[TokenBatch]] = {}
         self._said = False
         set_dropout(self.module, settings.dropout)
+        if settings.fix_position_embedding:
+            for name, parameter in self.module.named_parameters():
+                parameter.requires_grad_(parameter.requires_grad and "position_embeddings" not in name)
 
     def identity(self) -> str:
         """Hash of all that decides the outcome."""
@@ -189,7 +197,7 @@ class ContrastiveTask(PlainTask):
 
         settings = self.settings
         if self.loss_name == "margin_mse":
-            return margin_mse(queries, passages, groups, grouped, teacher)
+            return margin_mse(queries, passages, groups, grouped, teacher, settings.margin_scale)
         if not settings.in_batch_negatives:
             # Added up, not set: places that a query lacks say False of the first passage, which may be its own.
             own = torch.zeros_like(ignored, dtype=torch.int64).scatter_add_(1, groups, grouped.long())

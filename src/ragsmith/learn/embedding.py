@@ -27,10 +27,12 @@ class TrainingEncoder:
         encoder: its model is trained in place.
         micro_tokens: tokens in one part.
         activation_bytes: see above.
+        longest: tokens of the longest text that it is ever given; the least that a part can be.
     """
 
-    def __init__(self, encoder: Encoder, micro_tokens: int, activation_bytes: int) -> None:
+    def __init__(self, encoder: Encoder, micro_tokens: int, activation_bytes: int, longest: int) -> None:
         self.encoder = encoder
+        self.longest = min(longest, encoder.max_tokens)
         self.micro_tokens = micro_tokens
         self.activation_bytes = activation_bytes
 
@@ -68,9 +70,10 @@ class TrainingEncoder:
         """Keep nothing, in parts half as long; False when a part is one text already."""
         if self.activation_bytes > 0:
             self.activation_bytes = 0
-        elif self.micro_tokens <= self.encoder.max_tokens:
+        elif self.micro_tokens <= self.longest:
             return False
-        self.micro_tokens = max(self.encoder.max_tokens, self.micro_tokens // 2)
+        # A part holds one text at least: fewer tokens than the longest text has change nothing.
+        self.micro_tokens = min(self.micro_tokens, max(self.longest, self.micro_tokens // 2))
         logger.warning(
             "out of memory: going on in parts of %d tokens that are computed twice; the gradients stay the same",
             self.micro_tokens,

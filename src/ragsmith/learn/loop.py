@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from ragsmith.compute.device import Machine
-from ragsmith.compute.limits import COUNT, NOT_NEGATIVE, POSITIVE, SEED, SHARE, check_limits
+from ragsmith.compute.limits import COUNT, NOT_NEGATIVE, POSITIVE, SEED, check_limits
 from ragsmith.compute.memory import KeptMemory, freed_memory_kept
 from ragsmith.compute.progress import progress
 from ragsmith.compute.ranks import OutOfMemory, add_gradients, of_first, rank, together, wait_for_all
@@ -25,10 +25,11 @@ logger = logging.getLogger(__name__)
 
 Schedule = Literal["cosine", "linear", "polynomial", "constant"]
 Optimizer = Literal["adamw", "adam"]
+OF_THE_LAST_STEP = ("index_version",)  # figures that the line of an epoch repeats
 LIMITS = {
     "epochs": COUNT,
     "learning_rate": NOT_NEGATIVE,
-    "warmup": SHARE,
+    "warmup": NOT_NEGATIVE,
     "weight_decay": NOT_NEGATIVE,
     "clip": POSITIVE,
     "evaluations": COUNT,
@@ -49,7 +50,7 @@ class LoopSettings:
     Attributes:
         epochs: passes over the data.
         learning_rate: peak of the schedule, reached after a linear warm-up.
-        warmup: share of all steps, 0 to 1.
+        warmup: share of all steps when below 1, else their number (as transformers' `warmup_steps`).
         schedule: how the rate falls to zero afterwards; `polynomial` is quadratic, `constant` stays.
         accumulation: batches whose gradients make one step.
         optimizer: `adam` is AdamW without decay.
@@ -204,7 +205,8 @@ def fit(task: Task, settings: LoopSettings, machine: Machine, work: Path, label:
             state.epoch_loss += figures["loss"]
             record("train", state.step, figures)
             if number == steps_per_epoch - 1:
-                record("epoch", state.step, {"epoch": epoch + 1, "loss": state.epoch_loss / steps_per_epoch})
+                last = {name: figures[name] for name in OF_THE_LAST_STEP if name in figures}
+                record("epoch", state.step, {"epoch": epoch + 1, "loss": state.epoch_loss / steps_per_epoch, **last})
                 state.epoch_loss = 0.0
             kept.after_step()
             advance(1)
@@ -298,8 +300,10 @@ def schedule(step: int, total: int, warmup: float, kind: Schedule = "cosine") ->
 
     >>> [schedule(step, 5, 0.2, "linear") for step in range(5)]
     [1.0, 1.0, 0.75, 0.5, 0.25]
+    >>> [schedule(step, 5, 2, "linear") for step in range(5)]
+    [0.5, 1.0, 1.0, 0.6666666666666667, 0.33333333333333337]
     """
-    rising = max(1, round(total * warmup))
+    rising = max(1, round(total * warmup if warmup < 1 else warmup))
     if step < rising:
         return (step + 1) / rising
     done = (step - rising) / max(1, total - rising)

@@ -105,18 +105,20 @@ def margin_mse(
     groups: "torch.Tensor",
     mask: "torch.Tensor",
     teacher_scores: "torch.Tensor",
+    scale: float = 1.0,
 ) -> "torch.Tensor":
     """Squared error of how far each negative lies below the positive (Hofstätter et al. 2020, equation 4; GPL 2022).
 
     Meaned over all pairs of a positive and a real negative in the batch; a query whose positive is not real, or that
     has no negative, adds nothing, and without any pair the loss is 0. Equal to MarginMSELoss of sentence-transformers.
 
-    Cosines differ by 2 at most: bring the scores of a teacher with another spread to that scale before.
+    Cosines differ by 2 at most, and a cross-encoder's logits by 20: `scale` brings the one to the other.
 
     Args:
         queries, candidates: unit vectors, shapes (queries, dimension) and (candidates, dimension).
         groups, mask: see the head of this file.
         teacher_scores: shape of `groups`; those of entries that are not real may be nan.
+        scale: what margins of cosines are multiplied by.
     Returns:
         The mean over pairs.
     """
@@ -127,7 +129,7 @@ def margin_mse(
         return nothing_to_learn(queries, candidates)
     student = group_cosines(queries, candidates, groups)
     teacher = teacher_scores.detach().float()
-    margins = (student[:, :1] - student[:, 1:])[pairs]
+    margins = scale * (student[:, :1] - student[:, 1:])[pairs]
     return torch.nn.functional.mse_loss(margins, (teacher[:, :1] - teacher[:, 1:])[pairs])
 
 

@@ -4,6 +4,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ragsmith.retrieve.models import HUB_NAME, model_name
+
 if TYPE_CHECKING:
     from ragsmith.learn.train_retriever import RetrieverSettings
 
@@ -36,7 +38,8 @@ def model_card(base: Path, report: dict[str, Any], settings: "RetrieverSettings"
         TEMPLATE.read_text("utf-8")
     )
     return template.render(
-        base=base.name,
+        base=model_name(base),
+        on_hub=bool(HUB_NAME.match(model_name(base))),
         report=report,
         settings=flat,
         versions={name: module.__version__ for name, module in versions.items()},

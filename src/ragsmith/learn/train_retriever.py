@@ -1,6 +1,7 @@
 """Training a retriever: stages, loop, gate, saved model."""
 
 import gc
+import json
 import logging
 import shutil
 from dataclasses import asdict, dataclass, field, replace
@@ -58,7 +59,7 @@ class RetrieverRun:
     Attributes:
         model: the finished sentence-transformers folder that ships.
         report: gate table, dev scores by step, steps, examples, stages.
-        log: JSONL of every step of the last stage.
+        log: JSONL of every step and evaluation, with the stage that it belongs to.
     """
 
     model: Path
@@ -119,14 +120,17 @@ def train_retriever(
     untouched = weights(encoder.model)
     stages = data.stages or (Stage("all"),)
     reports: list[dict[str, Any]] = []
+    logs: list[tuple[str, Path]] = []
     start = untouched
     for number, stage in enumerate(stages[:-1], 1):
         # Only the weights that the next one begins with outlive a stage: the rest is half a gibibyte.
-        report, best = outcome(train_stage(base, start, stage, data, settings, machine, work / f"fit-{number}"))
+        report, log, best = outcome(train_stage(base, start, stage, data, settings, machine, work / f"fit-{number}"))
         reports.append(report)
+        logs.append((stage.name, log))
         start = best if best is not None else start
     final = train_stage(base, start, stages[-1], data, settings, machine, work / f"fit-{len(stages)}")
     reports.append(final.report)
+    logs.append((stages[-1].name, final.fitted.log))
     start = final.best if final.best is not None else start
     alone = [
         train_stage(base, untouched, stage, data, settings, machine, work / f"alone-{number}").report
@@ -134,11 +138,12 @@ def train_retriever(
         if settings.compare_alone and number > 1
     ]
     wait_for_all()
-    log = final.fitted.log
+    log = work / "log.jsonl"
     folder = work / "model"
     if rank():  # the first process scores and saves
         return RetrieverRun(folder, {}, log)
 
+    join_logs(logs, log)
     known = {"base": reports[0]["start"]}
     if settings.lora.rank == 0:  # merging adapters rounds: what ships is scored as it ships
         known["last"] = final.fitted.state.scores[final.fitted.state.step]
@@ -191,13 +196,24 @@ def ship(
         "alone": trained.alone,
         "data": data.summary(),
     }
-    (folder / "README.md").write_text(model_card(base, report, settings), "utf-8")
+    (folder / "README.md").write_text(model_card(data.original or base, report, settings), "utf-8")
     return folder, report
 
 
-def outcome(result: StageResult) -> "tuple[dict[str, Any], Weights | None]":
-    """The report and the best weights of a stage, and nothing else of it."""
-    return result.report, result.best
+def outcome(result: StageResult) -> "tuple[dict[str, Any], Path, Weights | None]":
+    """The report, the log and the best weights of a stage, and nothing else of it."""
+    return result.report, result.fitted.log, result.best
+
+
+def join_logs(logs: list[tuple[str, Path]], joined: Path) -> None:
+    """Write the logs of all stages, by name, as one; each line says which stage it is of."""
+    names = [name for name, _ in logs]
+    with joined.open("w", encoding="utf-8") as file:
+        for number, (name, path) in enumerate(logs, 1):
+            # `all`, and `all` again with fresh negatives, are two.
+            stage = name if names.count(name) == 1 else f"{name} {number}"
+            for line in path.read_text("utf-8").splitlines():
+                file.write(json.dumps({"stage": stage, **json.loads(line)}) + "\n")
 
 
 def train_stage(
@@ -262,7 +278,7 @@ def train_stage(
         "remined": stage.remine,
         "loss": task.loss_name,
         "steps": fitted.state.step,
-        "stopped_early": fitted.state.step < loop.epochs * task.batches_per_epoch,
+        "stopped_early": fitted.state.step < loop.epochs * (task.batches_per_epoch // loop.accumulation),
         "start": fitted.state.scores[0],
         "best": fitted.state.best_score,
         "scores": fitted.state.scores,

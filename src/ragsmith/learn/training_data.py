@@ -176,6 +176,7 @@ class BatchBuilder:
         self.left_out = before - after
         self.short = sum(len(example.negative_ids) < negatives for example in self.examples)
         self.cut_texts = self._without_cuts(used)
+        self._last_order: tuple[int, np.ndarray] = -1, np.empty(0, dtype=np.int64)
 
     def __len__(self) -> int:
         """Whole batches in an epoch; the rest of the examples sits out, other ones each epoch."""
@@ -183,7 +184,7 @@ class BatchBuilder:
 
     def batch(self, epoch: int, number: int) -> Batch:
         """Batch `number` of an epoch."""
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.examples))
+        order = self._order(epoch)
         chosen = [self.examples[place] for place in order[number * self.batch_size : (number + 1) * self.batch_size]]
         generator = np.random.default_rng([self.seed, epoch, number])
         # A passage with its lead cut out is another text than the whole passage, and a right answer where that is.
@@ -217,6 +218,14 @@ class BatchBuilder:
                 ignored[row, sorted(places_of.get(text, ()))] = True
             ignored[row, targets[row]] = False
         return Batch([example.text for example in chosen], [*place_of], targets, ignored, groups, grouped, teacher)
+
+    def _order(self, epoch: int) -> np.ndarray:
+        """The examples' places in the order of an epoch, kept until another epoch is asked for."""
+        known, order = self._last_order
+        if known != epoch:
+            order = np.random.default_rng([self.seed, epoch]).permutation(len(self.examples))
+            self._last_order = epoch, order  # in one go: a thread makes batches ahead
+        return order
 
     def _without_right(self, example: Example) -> Example:
         """The example without negatives that are right answers by their text."""

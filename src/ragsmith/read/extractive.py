@@ -18,7 +18,7 @@ from ragsmith.compute.recompute import each_part
 from ragsmith.read.reading import READER_FILE, Reading, ReadingPassage, ReadsPassages, Span
 from ragsmith.read.span_logits import packed_spans, padded_logits, span_scores
 from ragsmith.retrieve.encoder import quiet_transformers
-from ragsmith.retrieve.models import ModelError, check_model_folder
+from ragsmith.retrieve.models import ModelError, check_model_folder, read_weights
 from ragsmith.retrieve.packed import position_limit
 
 if TYPE_CHECKING:
@@ -132,7 +132,8 @@ class ExtractiveReader(ReadsPassages):
             settings: None takes the saved ones.
             machine: None probes.
         Raises:
-            ModelError: no model, truncated or altered, one that reads less than `max_tokens`, or damaged settings.
+            ModelError: no model, truncated or altered, one that lacks weights but those of a new head, that wants code
+                of its own, or that reads less than `max_tokens`, or damaged settings.
         """
         import torch
         from transformers import AutoModelForQuestionAnswering, AutoTokenizer
@@ -152,21 +153,18 @@ class ExtractiveReader(ReadsPassages):
         try:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)  # the new head's weights
-                model = AutoModelForQuestionAnswering.from_pretrained(
-                    str(folder),
-                    use_safetensors=True,
-                    dtype=torch.float32,
-                    attn_implementation="eager",
-                    local_files_only=True,
-                )
+                model, missing = read_weights(AutoModelForQuestionAnswering, folder, attn_implementation="eager")
         finally:
             transformers_logging.set_verbosity(verbosity)
+        lost = [name for name in missing if saved.is_file() or name.startswith(f"{model.base_model_prefix}.")]
+        if lost:  # they were drawn at random
+            raise ModelError(f"{folder} lacks {len(lost)} weights of its reader, such as {lost[0]}. Get it again.")
         places = position_limit(model.base_model)
         if places is not None and settings.max_tokens > places:
             raise ModelError(
                 f"{folder} reads at most {places} tokens, and max_tokens is {settings.max_tokens}: lower it."
             )
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
         return cls(model, tokenizer, settings, machine or probe())
 
     def with_settings(self, settings: ReaderSettings) -> "ExtractiveReader":
@@ -228,7 +226,7 @@ class ExtractiveReader(ReadsPassages):
             self.activation_bytes = 0
         elif self.micro_tokens <= self.settings.max_tokens:
             return False
-        self.micro_tokens = max(self.settings.max_tokens, self.micro_tokens // 2)
+        self.micro_tokens = min(self.micro_tokens, max(self.settings.max_tokens, self.micro_tokens // 2))
         return True
 
     def weights(self) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ragsmith.compute.limits import COUNT, NOT_NEGATIVE, NUMBER, POSITIVE, SHARE, check_limits
 from ragsmith.read.background import BackgroundRefresh
 from ragsmith.read.workers import Background
 from ragsmith.retrieve.encoder import Encoder
@@ -24,6 +25,16 @@ logger = logging.getLogger(__name__)
 
 PROBED_AMONG = 2  # the probe looks for the live top 10 among so many times ten passages
 SAMPLED = 512  # passages whose tokens are counted, to know what a refresh costs
+
+LIMITS = {
+    "every": NUMBER,
+    "overlap": SHARE,
+    "probe_every": COUNT,
+    "probe_queries": COUNT,
+    "budget": NOT_NEGATIVE,
+    "lag": NUMBER,
+    "timeout": POSITIVE,
+}
 
 # Of a live index, what a checkpoint keeps.
 KEPT = ("version", "at_step", "put_off", "failed", "spent", "trained", "seconds", "overlap")
@@ -46,6 +57,8 @@ class RefreshSettings:
             `process` of its own (also: True), or as a task on a `ray` cluster; see `ragsmith.read.workers`.
         lag: steps after which a refresh in the background is taken up; training waits for it then.
         timeout: seconds that training waits at most; a refresh that is not done then is ended and counted as failed.
+    Raises:
+        ValueError: a number out of its bounds; all faults in one message.
     """
 
     every: int = 0
@@ -56,6 +69,9 @@ class RefreshSettings:
     background: Background | bool = False
     lag: int = 20
     timeout: float = 3600.0
+
+    def __post_init__(self) -> None:
+        check_limits(self, LIMITS)
 
     @property
     def worker(self) -> Background:
@@ -139,7 +155,14 @@ class LiveIndex:
             self._take_up(step)
         if step in {self.at_step, self._looked_at} or self.coming is not None:
             return
-        self._looked_at = step  # a step that is tried again, in less memory, is looked at once
+        self._looked_at, spent = step, self.spent  # a step that is tried again, in less memory, is looked at once
+        try:
+            self._refresh_if_due(step, probe)
+        except BaseException:  # such as want of memory: then nothing came of the look
+            self._looked_at, self.spent = -1, spent
+            raise
+
+    def _refresh_if_due(self, step: int, probe: Sequence[str]) -> None:
         settings, since = self.settings, step - self.at_step
         due = settings.every > 0 and since % settings.every == 0
         if not due and settings.overlap > 0 and since % settings.probe_every == 0:

@@ -7,14 +7,17 @@ weights are read from formats that can run code.
 
 import copy
 import json
+import logging
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragsmith.compute.device import Machine
 from ragsmith.read.decoding import Decoding
 from ragsmith.read.dpr_encoders import BERT_FIELDS, save_question_encoder, save_two_encoders
-from ragsmith.read.generative import PASSAGE, QUESTION, GenerativeKind, GenerativeSettings
+from ragsmith.read.generative import KEPT, PASSAGE, QUESTION, GenerativeKind, GenerativeSettings
+from ragsmith.read.language_model import check_room
 from ragsmith.read.readers import reader_kind
 from ragsmith.read.seq2seq import Seq2SeqReader
 from ragsmith.retrieve.encoder import load_sentence_transformer, quiet_transformers
@@ -24,6 +27,8 @@ from ragsmith.store.publish import check_target, publish_directory
 
 if TYPE_CHECKING:
     import torch
+
+logger = logging.getLogger(__name__)
 
 ARCHITECTURES: dict[GenerativeKind, str] = {
     "rag_token": "RagTokenForGeneration",
@@ -59,8 +64,10 @@ def import_rag(
     """Take a RAG checkpoint of transformers apart into a reader and a question encoder.
 
     The reader gives the checkpoint's losses and generations for the same passages and scores: `prior_weight` is 1, and
-    a pair is composed as transformers composes it when its passages are texts of `composed_passage`. A pair that is
-    too long loses the end of its passage; transformers cuts the end of the pair, which is the question.
+    a pair is composed as transformers composes it when its passages are texts of `composed_passage`, and neither they
+    nor the question begin or end with a blank or hold two in a row (transformers makes them one in the whole pair). A
+    pair that is too long loses the end of its passage; transformers cuts the end of the pair, which is the question.
+    Settings of generation that are not among `KEPT`, such as `min_length`, are not taken over; the log names them.
 
     What is not reproduced: DPR compares questions with passages by the plain dot product, and here they are compared
     by cosine. Its second encoder, of passages, is not in the checkpoint: without `passage_encoder` both are encoded
@@ -78,7 +85,7 @@ def import_rag(
     Raises:
         ModelError: it is no RAG checkpoint, has no safetensors weights, lacks some, or has parts that cannot be
             mapped, or the encoder of passages is of neither kind or has vectors of another length; the message says
-            which.
+            which. Also: `reader` and `encoder` are one folder, or one lies in the other.
         FileExistsError: something that was not published here lies where a folder should go.
     """
     import transformers
@@ -90,13 +97,11 @@ def import_rag(
     kind = kind or stated_kind(checkpoint, config)
     if kind not in ARCHITECTURES:
         raise ModelError(f"A RAG checkpoint cannot be read as {kind!r}. Choose one of: {', '.join(ARCHITECTURES)}.")
+    check_apart({"reader": reader, "encoder": encoder})
     for target in (reader, encoder):
         check_target(target)
     quiet_transformers()
-    try:
-        model, missing = read_weights(getattr(transformers, ARCHITECTURES[kind]), checkpoint)
-    except (ValueError, KeyError) as error:
-        raise ModelError(f"{checkpoint} cannot be read as a RAG model: {str(error).splitlines()[0]}") from error
+    model, missing = read_weights(getattr(transformers, ARCHITECTURES[kind]), checkpoint)
     if missing:
         raise ModelError(f"{checkpoint} lacks {len(missing)} weights, such as {missing[0]}.")
     asked, written = (
@@ -107,18 +112,30 @@ def import_rag(
         )
     )
     own = model.generation_config if kind == "rag_token" else model.generator.generation_config
+    if ignored := not_taken_over(own):
+        logger.warning("%s: not taken over, so that answers may differ: %s", checkpoint, ignored)
     generation = copy.deepcopy(own)
+    told = [own, *told_apart(checkpoint)]
+    for name in KEPT:
+        setattr(
+            generation, name, next((value for one in told if (value := getattr(one, name, None)) is not None), None)
+        )
+    length, beams = (
+        next((value for one in told if (value := getattr(one, name, None)) is not None), usual)
+        for name, usual in (("max_length", USUAL_LENGTH), ("num_beams", 1))
+    )
     for name in TOKEN_IDS:
         found = (getattr(one, name, None) for one in (own, model.config, model.config.generator))
         setattr(generation, name, next((value for value in found if value is not None), None))
     settings = GenerativeSettings(
         kind=kind,
         max_tokens=model.config.max_combined_length,
-        max_answer_tokens=max(1, (generation.max_length or USUAL_LENGTH) - 1),
+        max_answer_tokens=max(1, length - 1),
         prior_weight=1.0,
         template=f"{prefix_of(model.generator.config)}{PASSAGE}{model.config.doc_sep}{QUESTION}",
-        decoding=Decoding(num_beams=generation.num_beams or 1),
+        decoding=Decoding(num_beams=beams),
     )
+    check_room(checkpoint, model.generator.config, settings.max_tokens, settings.max_answer_tokens)
     model.generator.generation_config = generation
     ours = Seq2SeqReader(model.generator, written, settings, Machine("cpu", "fp32"))
     questions = model.question_encoder
@@ -150,6 +167,16 @@ def rag_config(checkpoint: Path) -> dict[str, Any]:
         config = json.loads(path.read_text("utf-8"))
         kind = config.get("model_type")
         parts = [str(config[name]["model_type"]) for name in ("question_encoder", "generator") if kind == "rag"]
+        texts = {
+            "doc_sep": config.get("doc_sep", ""),
+            "title_sep": config.get("title_sep", ""),
+            "the generator's prefix": (config.get("generator") or {}).get("prefix") or "",
+        }
+        wrong = [f"{name} is {value!r} and no text" for name, value in texts.items() if not isinstance(value, str)]
+        if not isinstance(config.get("architectures") or [], list):
+            wrong.append("architectures is no list")
+        if wrong and kind == "rag":
+            raise ValueError("; ".join(wrong))
     except FileNotFoundError as error:
         raise ModelError(f"{checkpoint} holds no model: config.json is not there.") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -198,6 +225,22 @@ def rag_tokenizer(checkpoint: Path, name: str, config: Any) -> Any:
     return tokenizer
 
 
+def told_apart(checkpoint: Path) -> list[Any]:
+    """What the checkpoint's generation_config.json says, if it is there.
+
+    RAG-Sequence of transformers does not read it: `export_rag` leaves there what its generator shall do.
+    """
+    from transformers import GenerationConfig
+    from transformers.utils import GENERATION_CONFIG_NAME
+
+    if not (checkpoint / GENERATION_CONFIG_NAME).is_file():
+        return []
+    try:
+        return [GenerationConfig.from_pretrained(str(checkpoint), local_files_only=True)]
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ModelError(f"{checkpoint / GENERATION_CONFIG_NAME} is damaged: {error!r}") from error
+
+
 def prefix_of(config: Any) -> str:
     """What transformers' retriever puts before each pair."""
     return str(getattr(config, "prefix", None) or "")
@@ -232,17 +275,24 @@ def export_rag(encoder: Path, reader: Path, target: Path, n_docs: int = 5) -> Pa
             f"{reader} holds a reader of kind {kind}, which transformers' RAG format cannot hold: it knows "
             f"{' and '.join(ARCHITECTURES)}."
         )
+    check_apart({"encoder": encoder, "reader": reader, "target": target})
     check_target(target)
     check_model_folder(encoder)
     ours = Seq2SeqReader.load(reader, machine=Machine("cpu", "fp32"))
     bi_encoder = load_sentence_transformer(encoder)
-    reasons = [*encoder_reasons(bi_encoder), *template_reasons(ours.settings.template)]
+    reasons = [
+        *encoder_reasons(bi_encoder),
+        *template_reasons(ours.settings.template),
+        *decoding_reasons(ours.settings),
+    ]
     if reasons:
         raise ModelError(f"transformers' RAG format cannot hold this exactly: {'; '.join(reasons)}.")
 
     def write(folder: Path) -> None:
         first: Any = routes(bi_encoder)["query"][0]
-        rag_model(first.auto_model, ours, n_docs).save_pretrained(str(folder), safe_serialization=True)
+        model = rag_model(first.auto_model, ours, n_docs)
+        model.save_pretrained(str(folder), safe_serialization=True)
+        model.generation_config.save_pretrained(str(folder))  # that of RAG-Sequence too, which transformers leaves out
         first.tokenizer.save_pretrained(str(folder / QUESTION_TOKENIZER))
         ours.tokenizer.save_pretrained(str(folder / GENERATOR_TOKENIZER))
 
@@ -290,6 +340,37 @@ def template_reasons(template: str) -> list[str]:
     if "  " in template:
         return [f"the reader's template {template!r} holds two spaces in a row, which transformers makes one"]
     return []
+
+
+def decoding_reasons(settings: GenerativeSettings) -> list[str]:
+    """Why transformers would find other answers; empty when it would not."""
+    reasons = []
+    if settings.decoding.do_sample:
+        reasons.append("the reader draws its answers (do_sample), and transformers would take the most probable ones")
+    if settings.kind == "rag_sequence" and not settings.decoding.thorough:
+        reasons.append("the reader decodes fast (thorough is false), and nothing in the format says so")
+    return reasons
+
+
+def not_taken_over(generation: Any) -> str:
+    """Settings of a checkpoint's generation that answers depend on, and that a reader of ours has no place for."""
+    known = {*KEPT, "max_length", "num_beams", "transformers_version", "_from_model_config", "use_cache"}
+    if not generation.do_sample:
+        known |= {"temperature", "top_k", "top_p", "min_p", "typical_p"}
+    said = {name: value for name, value in generation.to_diff_dict().items() if name not in known and value}
+    return ", ".join(f"{name} {value!r}" for name, value in sorted(said.items()))
+
+
+def check_apart(folders: dict[str, Path]) -> None:
+    """Refuse folders of which one is another or lies in it: one would be written over the other.
+
+    Raises:
+        ModelError: with the names of both.
+    """
+    for (name, one), (other_name, other) in combinations(folders.items(), 2):
+        first, second = one.resolve(), other.resolve()
+        if first == second or first in second.parents or second in first.parents:
+            raise ModelError(f"{name} is {one} and {other_name} {other}: give each a folder of its own.")
 
 
 def rag_model(bert: Any, reader: Seq2SeqReader, n_docs: int) -> Any:

@@ -115,7 +115,9 @@ class RagTask:
         self.settings = settings
         self.base_hash = base_hash
         self.batches_per_epoch = len(self.train) // settings.batch_size
-        self.vectors = TrainingEncoder(self.encoder, settings.micro_tokens, int(settings.activation_gib * 2**30))
+        longest = max(settings.max_query_tokens, settings.max_passage_tokens)
+        kept = int(settings.activation_gib * 2**30)
+        self.vectors = TrainingEncoder(self.encoder, settings.micro_tokens, kept, longest)
         # What a frozen retriever found, by question and how many were asked for. By its id alone a dev question would
         # get what was found for the training question of that id.
         self._found: dict[tuple[str, str, int], list[tuple[int, float]]] = {}
@@ -409,16 +411,23 @@ class RagTask:
     def shrink(self) -> bool:
         """Need less memory for the same gradients; False when that cannot be."""
         one, other = self.vectors.shrink(), self.reader.shrink()
-        return one or other
+        # The knowledge base is encoded by the same memory.
+        smaller = max(self.vectors.longest, self.encoder.batch_tokens // 2)
+        third, self.encoder.batch_tokens = smaller < self.encoder.batch_tokens, min(smaller, self.encoder.batch_tokens)
+        return one or other or third
 
     def state(self) -> dict[str, Any]:
         """The index's version, how many steps are done, and how much memory they may take."""
-        limits = {"vectors": limits_of(self.vectors), "reader": limits_of(self.reader)}
+        limits = {name: limits_of(part) for name, part in self._limited().items()}
         return {"done": self.done, "index": self.index.state(), "limits": limits}
 
     def restore(self, state: dict[str, Any]) -> None:
         """See `Task.restore`."""
         self.done, self._counted = state.get("done", 0), (-1, -1)
         self.index.restore(state.get("index", {}))
-        for part, limits in state.get("limits", {}).items():
-            set_limits(self.vectors if part == "vectors" else self.reader, limits)
+        for name, limits in state.get("limits", {}).items():
+            set_limits(self._limited()[name], limits)
+
+    def _limited(self) -> dict[str, Any]:
+        """The parts that `shrink` lets need less memory."""
+        return {"vectors": self.vectors, "reader": self.reader, "encoder": self.encoder}

@@ -346,15 +346,17 @@ class Seq2SeqReader(GenerativeReader):
                 for row in rows[(first + place) * beams : (first + place + 1) * beams]:
                     given.setdefault(tuple(self.ended(row[1:])), set()).add(place)
             answers = list(given)
-            # Each answer after each passage: a batch of as many questions as there are answers.
-            mine = [pairs[first + place] for _ in answers for place in range(len(found))]
             labels, counted = self.unforced(answers)
-            present = torch.ones(len(answers), len(found), dtype=torch.bool, device=labels.device)
+            # A batch of as many questions as there are answers, each after the passages that count for it.
+            thorough, places = self.settings.decoding.thorough, range(len(found))
+            present = torch.tensor(
+                [[thorough or place in given[one] for place in places] for one in answers], device=labels.device
+            )
+            mine = [pairs[first + place] for _, place in present.nonzero().tolist()]
             likelihood = self._likelihoods(mine, labels, counted, present)[0].sum(dim=2)
-            if not self.settings.decoding.thorough:
-                gave = torch.tensor([[place in given[one] for place in range(len(found))] for one in answers])
-                likelihood = likelihood.masked_fill(~gave.to(likelihood.device), float("-inf"))
-            nll = rag_sequence(prior[number : number + 1, : len(found)], likelihood)
+            nll = rag_sequence(
+                prior[number : number + 1, : len(found)], likelihood.masked_fill(~present, float("-inf"))
+            )
             ranked = sorted(range(len(answers)), key=lambda place: float(nll[place]))
             best.append([list(answers[place]) for place in ranked[:count]])
             first += len(found)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from ragsmith.collect.exchange.source_text import stream_lines
+
 logger = logging.getLogger(__name__)
 
 
@@ -19,7 +21,8 @@ def read_candidate_pool(folder: Path, passages: pd.DataFrame) -> set[str] | None
     Returns:
         None where there is no such file: then all passages are candidates.
     Raises:
-        ValueError: a line that is no such object, or that names no passage; with its file and number.
+        ValueError: a line that is no such object, or that names no passage, with its file and number; a file that is
+            not UTF-8, or too large.
     """
     files = sorted([*folder.glob("*.txt"), *folder.glob("*.jsonl")]) if folder.is_dir() else []
     if not files:
@@ -30,9 +33,7 @@ def read_candidate_pool(folder: Path, passages: pd.DataFrame) -> set[str] | None
         of_text.setdefault(squeezed(text), []).append(passage_id)
     pool: set[str] = set()
     for file in files:
-        for number, line in enumerate(file.read_text("utf-8-sig").splitlines(), 1):
-            if not line.strip():
-                continue
+        for number, line in stream_lines(file):
             named = entry(line, file, number)
             found = [named] if named in ids else of_text.get(squeezed(named), [])
             if not found:

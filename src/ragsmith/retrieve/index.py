@@ -110,15 +110,20 @@ class DenseIndex:
         """Read what `save` wrote; a graph is read when it is needed, and its vectors are mapped and not read.
 
         Raises:
-            ValueError: the vectors do not fit the ids, or the kind is unknown.
+            ValueError: a file is damaged, the vectors do not fit the ids or are not finite, or the kind is unknown.
         """
-        meta = json.loads((folder / "index.json").read_text("utf-8"))
+        meta = index_meta(folder)
         hnsw = saved_settings(folder, meta).chosen(len(meta["passage_ids"]))
         # Copied on write: torch warns of arrays that cannot be written to.
         mapped: Literal["c"] | None = None if hnsw is None else "c"
-        vectors = np.asarray(np.load(folder / "vectors.npy", mmap_mode=mapped, allow_pickle=False))
+        try:
+            vectors = np.asarray(np.load(folder / "vectors.npy", mmap_mode=mapped, allow_pickle=False))
+        except (ValueError, EOFError, OSError) as error:
+            raise ValueError(f"{folder / 'vectors.npy'} is damaged ({error}). Build the index again.") from error
         if vectors.dtype != np.float32 or vectors.shape != (len(meta["passage_ids"]), meta["dimension"]):
             raise ValueError(f"{folder} is no whole index: vectors {vectors.shape}, {len(meta['passage_ids'])} ids.")
+        if hnsw is None and not np.isfinite(vectors.sum(dtype=np.float64)):  # mapped ones are not read here
+            raise ValueError(f"{folder / 'vectors.npy'} holds numbers that are not finite. Build the index again.")
         return cls(meta["passage_ids"], vectors, hnsw, folder)
 
     @cached_property
@@ -134,6 +139,23 @@ class DenseIndex:
         return Hnsw(self.vectors, self.hnsw)
 
 
+def index_meta(folder: Path) -> dict[str, Any]:
+    """What index.json of a saved index says.
+
+    Raises:
+        ValueError: it is not there, or no description of an index.
+    """
+    path = folder / "index.json"
+    try:
+        meta = json.loads(path.read_text("utf-8"))
+        whole = isinstance(meta["dimension"], int) and all(isinstance(name, str) for name in meta["passage_ids"])
+        if not isinstance(meta["passage_ids"], list) or not whole:
+            raise TypeError("ids or dimension are of another type")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path} is no description of an index ({error!r}). Build the index again.") from error
+    return dict(meta)
+
+
 def saved_settings(folder: Path, meta: dict[str, Any] | None = None) -> IndexSettings:
     """The kind that a saved index has, to build another like it.
 
@@ -143,7 +165,7 @@ def saved_settings(folder: Path, meta: dict[str, Any] | None = None) -> IndexSet
     Raises:
         ValueError: an unknown kind, or numbers of a graph that cannot be.
     """
-    meta = json.loads((folder / "index.json").read_text("utf-8")) if meta is None else meta
+    meta = index_meta(folder) if meta is None else meta
     kind = meta.get("kind", "flat")  # of older ones, which were all flat
     if kind not in KINDS:
         raise ValueError(f"{folder / 'index.json'}: unknown kind {kind!r}. There are: {', '.join(KINDS)}.")

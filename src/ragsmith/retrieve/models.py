@@ -9,6 +9,8 @@ import struct
 from pathlib import Path
 from typing import Any
 
+from ragsmith.compute.memory import is_out_of_memory
+
 # Packages that carry a whole model: import name, folder inside it, sha256 of the weights as their authors gave it.
 PACKAGED_MODELS = {
     "all-MiniLM-L6-v2": (
@@ -65,6 +67,21 @@ def resolve_model(spec: str) -> Path:
         f"No model at {spec!r}. Give a folder that exists, a hub name (owner/name), "
         f"or one of: {', '.join('package:' + name for name in PACKAGED_MODELS)}."
     )
+
+
+def model_name(folder: Path) -> str:
+    """What people call the model in a folder that `resolve_model` gave: a hub name, a package's model, or its folder.
+
+    >>> model_name(Path("/cache/models--BAAI--bge-small-en-v1.5/snapshots/5c38ec7"))
+    'BAAI/bge-small-en-v1.5'
+    """
+    for name, (module, inner, *_) in PACKAGED_MODELS.items():
+        if folder.name == inner and folder.parent.name == module:
+            return name
+    cached = folder.parent.parent.name
+    if folder.parent.name == "snapshots" and cached.startswith("models--"):
+        return cached.removeprefix("models--").replace("--", "/", 1)
+    return folder.resolve().name
 
 
 def packaged_model(name: str) -> Path:
@@ -140,25 +157,38 @@ def check_model_folder(folder: Path) -> None:
     check_manifest(folder)
 
 
-def read_weights(kind: Any, folder: Path) -> tuple[Any, list[str]]:
+def read_weights(kind: Any, folder: Path, **options: Any) -> tuple[Any, list[str]]:
     """A transformers model in float32, from safetensors alone and without code of the folder's own.
 
     Args:
         kind: a class of transformers with `from_pretrained`.
         folder: checked with `check_model_folder`.
+        options: further ones of `from_pretrained`.
     Returns:
         The model, and the names of the weights that the folder lacks: these were drawn at random.
+    Raises:
+        ModelError: the configuration is damaged, wants code of its own or does not fit the weights, or the model is
+            of another kind; with the first line of what transformers says.
     """
     import torch
+    from huggingface_hub.errors import StrictDataclassError
 
-    model, loaded = kind.from_pretrained(
-        str(folder),
-        use_safetensors=True,
-        dtype=torch.float32,
-        local_files_only=True,
-        trust_remote_code=False,
-        output_loading_info=True,
-    )
+    try:
+        model, loaded = kind.from_pretrained(
+            str(folder),
+            use_safetensors=True,
+            dtype=torch.float32,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **options,
+        )
+    # All that a configuration of someone else's can lead to; transformers wraps none of it.
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, StrictDataclassError) as error:
+        if is_out_of_memory(error):
+            raise
+        said = (str(error).strip() or repr(error)).splitlines()[0]
+        raise ModelError(f"{folder} cannot be read as {kind.__name__}: {said}") from error
     return model, sorted(loaded["missing_keys"])
 
 

@@ -55,12 +55,13 @@ class Teacher:
         self.model, self.machine, self.batch_tokens = model.to(machine.device).eval(), machine, batch_tokens
         self.max_tokens = int(model.max_seq_length or 512)
         self.folder = None
-        self.known = empty_scores()
+        self.known = KnownScores()
         self.shards = 0
         if folder is not None:
             name = hash_json([identity, self.max_tokens, machine.precision])[:16]
             self.folder = folder / f"scores-{name}"
-            self.known, self.shards = load_shards(self.folder)
+            loaded, self.shards = load_shards(self.folder)
+            self.known.add(loaded)
 
     @classmethod
     def load(cls, model: Path, machine: Machine, folder: Path | None = None, batch_tokens: int = 16_384) -> "Teacher":
@@ -90,7 +91,7 @@ class Teacher:
         new = pairs[np.isnan(self.look_up(pairs))].drop_duplicates()
         places = new.index.to_numpy()
         lengths = np.asarray([len(queries[query_of[place]]) + len(passages[passage_of[place]]) for place in places])
-        order, scored = np.argsort(-lengths, kind="stable"), [self.known]
+        order, scored = np.argsort(-lengths, kind="stable"), [empty_scores()]
         with progress(label, total=len(places)) as advance:
             for begin in range(0, len(order), SHARD_PAIRS):
                 part = places[order[begin : begin + SHARD_PAIRS]]
@@ -98,12 +99,13 @@ class Teacher:
                 scored.append(pairs.loc[part].assign(score=self.compute(texts)))
                 self.keep(scored[-1])
                 advance(len(part))
-        self.known = pd.concat(scored, ignore_index=True)
+        self.known.add(pd.concat(scored, ignore_index=True))
         return self.look_up(pairs)
 
     def look_up(self, pairs: pd.DataFrame) -> np.ndarray:
         """The known scores of pairs of keys, float32; NaN where there is none."""
-        found = pairs.merge(self.known, how="left", on=["query", "passage"])["score"]
+        known = self.known.of(pairs["query"].unique())
+        found = pairs.merge(known, how="left", on=["query", "passage"])["score"]
         return np.asarray(found.to_numpy(dtype=np.float32))
 
     def compute(self, pairs: list[tuple[str, str]]) -> np.ndarray:
@@ -127,6 +129,46 @@ class Teacher:
                 lambda path: scored.to_parquet(path, engine="pyarrow", index=False),
             )
             self.shards += 1
+
+
+class KnownScores:
+    """Scores by keys of query and passage, found without a look at those of other queries.
+
+    Mining asks block by block: were all that is known gone through each time, the time would grow with its square.
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[np.ndarray, np.ndarray]] = []  # keys of passages and scores, query by query
+        self._places: dict[int, list[tuple[int, int, int]]] = {}  # of a query: part, first and end
+
+    def add(self, scores: pd.DataFrame) -> None:
+        """Take in scores of pairs that are not known yet: query, passage, score."""
+        if scores.empty:
+            return
+        ordered = scores.sort_values("query", kind="stable")
+        queries, begins = np.unique(ordered["query"].to_numpy(), return_index=True)
+        ends = np.append(begins[1:], len(ordered))
+        for query, begin, end in zip(queries.tolist(), begins.tolist(), ends.tolist(), strict=True):
+            self._places.setdefault(query, []).append((len(self._parts), begin, end))
+        self._parts.append((ordered["passage"].to_numpy(), ordered["score"].to_numpy()))
+
+    def __len__(self) -> int:
+        """How many pairs."""
+        return sum(len(scores) for _, scores in self._parts)
+
+    def of(self, queries: np.ndarray) -> pd.DataFrame:
+        """All scores of the queries with these keys: query, passage, score."""
+        rows = [(query, *place) for query in queries.tolist() for place in self._places.get(query, ())]
+        if not rows:
+            return empty_scores()
+        counts = [end - begin for _, _, begin, end in rows]
+        return pd.DataFrame(
+            {
+                "query": np.repeat(np.asarray([query for query, *_ in rows], dtype=np.uint64), counts),
+                "passage": np.concatenate([self._parts[part][0][begin:end] for _, part, begin, end in rows]),
+                "score": np.concatenate([self._parts[part][1][begin:end] for _, part, begin, end in rows]),
+            }
+        )
 
 
 def load_cross_encoder(folder: Path) -> "CrossEncoder":

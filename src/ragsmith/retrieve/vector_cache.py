@@ -61,7 +61,8 @@ class VectorCache:
             self._write(wanted[here], block)
             result[places[here]] = block
             advance(len(block))
-        result[:] = result[first] if len(place_of) < len(texts) else result
+        again = np.flatnonzero(first != np.arange(len(texts)))  # texts that stood there before
+        result[again] = result[first[again]]
         self._remove_other_keys()
         return result
 

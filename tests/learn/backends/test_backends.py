@@ -1,6 +1,7 @@
 """Both back ends: the same tests, as they train the same rows."""
 
 import importlib.util
+from dataclasses import replace
 from types import ModuleType
 
 import numpy as np
@@ -9,6 +10,7 @@ from sentence_transformers import SentenceTransformer
 
 from ragsmith.compute.device import Machine
 from ragsmith.learn.backends import flagembedding, sentence_transformers
+from ragsmith.learn.backends.rows import training_rows
 from ragsmith.learn.contrastive import ContrastiveSettings
 from ragsmith.learn.loop import LoopSettings
 from ragsmith.learn.train_retriever import RetrieverSettings
@@ -77,6 +79,25 @@ def test_training_with_the_same_seed_gives_the_same_weights(
         for name in ("one", "other")
     ]
     assert np.array_equal(*vectors)
+
+
+def test_the_schedule_the_accumulation_and_the_optimizer_are_handed_on(
+    tiny_model, examples, passages, settings, machine, tmp_path
+):
+    loop = replace(settings.loop, schedule="constant", accumulation=2, optimizer="adam", weight_decay=0.1, warmup=3)
+    settings = replace(settings, loop=loop)
+    rows = training_rows(examples, passages, settings, Encoder.load(tiny_model, machine))
+    theirs = sentence_transformers.make_trainer(tiny_model, rows, settings, machine, tmp_path).args
+    found = (
+        theirs.lr_scheduler_type.value,
+        theirs.gradient_accumulation_steps,
+        theirs.weight_decay,
+        theirs.warmup_steps,
+    )
+    assert found == ("constant_with_warmup", 2, 0.0, 3)
+    options = flagembedding.arguments(tiny_model, rows, settings, machine, tmp_path)
+    names = ("lr_scheduler_type", "gradient_accumulation_steps", "weight_decay", "warmup_steps")
+    assert [options[options.index(f"--{name}") + 1] for name in names] == ["constant_with_warmup", "2", "0.0", "3"]
 
 
 @needs_flagembedding

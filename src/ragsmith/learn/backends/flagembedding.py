@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from ragsmith.compute.device import Machine
-from ragsmith.learn.backends.rows import Row, training_rows
+from ragsmith.learn.backends.rows import SCHEDULES, Row, training_rows
 from ragsmith.learn.train_retriever import RetrieverSettings
 from ragsmith.learn.training_data import Example
 from ragsmith.retrieve.encoder import Encoder, load_sentence_transformer
@@ -34,9 +34,9 @@ def train(
     """The model after training with FlagEmbedding, in a process of its own that does not reach the network.
 
     What is ours is mapped to theirs: temperature, batch size, group size (one positive and the negatives), lengths of
-    queries and passages, epochs, rates, clip, seed, bf16, and the model's own pooling. The rest is as it comes: the
-    model's own dropout, in-batch duplicates not masked. There is no evaluation on the way, no gate and no resumption.
-    It writes bare weights; the base's modules are put around them again.
+    queries and passages, epochs, rates and their schedule, accumulation, decay, clip, seed, bf16, and the model's own
+    pooling. The rest is as it comes: the model's own dropout, in-batch duplicates not masked. There is no evaluation
+    on the way, no gate and no resumption. It writes bare weights; the base's modules are put around them again.
 
     Args:
         base: the model to start from, a sentence-transformers folder.
@@ -102,9 +102,11 @@ def arguments(base: Path, rows: list[Row], settings: RetrieverSettings, machine:
         "train_sampling_strategy": "sequential",
         "per_device_train_batch_size": settings.batch_size,
         "learning_rate": loop.learning_rate,
-        "lr_scheduler_type": "cosine",
+        "lr_scheduler_type": SCHEDULES[loop.schedule],
+        "gradient_accumulation_steps": loop.accumulation,
+        "fix_position_embedding": contrastive.fix_position_embedding,
         "warmup_steps": loop.warmup,
-        "weight_decay": loop.weight_decay,
+        "weight_decay": loop.weight_decay if loop.optimizer == "adamw" else 0.0,
         "max_grad_norm": loop.clip,
         "seed": loop.seed,
         "bf16": machine.precision == "bf16",

@@ -1,6 +1,7 @@
 """Another trainer in the place of our own, judged by the same gate."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -30,11 +31,16 @@ def train_by(
 
     Args:
         backend: whose trainer.
-        base, data, settings, machine, work: as for `train_retriever`; stages and adapters are not looked at.
+        base, data, settings, machine, work: as for `train_retriever`; adapters are not looked at.
 
     Raises:
-        ValueError: the base encodes queries and passages with two encoders.
+        ValueError: the base encodes queries and passages with two encoders, or there are several stages.
     """
+    if len(data.stages) > 1:
+        raise ValueError(f"{backend} trains one stage, and {len(data.stages)} are asked for.")
+    rates = [stage.learning_rate for stage in data.stages if stage.learning_rate]
+    if rates:  # structural queries alone have one of their own
+        settings = replace(settings, loop=replace(settings.loop, learning_rate=rates[0]))
     encoder = Encoder.load(base, machine)
     if len(encoder.different_towers) > 1:
         raise ValueError(
@@ -45,7 +51,8 @@ def train_by(
     folder = TRAINERS[backend](base, examples, data.passages, settings, machine, work / backend)
     untouched = weights(encoder.model)
     tuned = weights(Encoder.load(folder, machine).model)
-    steps = settings.loop.epochs * (len(examples) // settings.batch_size)
+    batches = settings.loop.epochs * (len(examples) // settings.batch_size)
+    steps = -(-batches // settings.loop.accumulation)  # they make a step of the rest too
     scores = {0: dev_score(encoder, data.dev)}
     encoder.model.load_state_dict(tuned)
     scores[steps] = dev_score(encoder, data.dev)
@@ -64,7 +71,7 @@ def train_by(
     log = work / f"{backend}.jsonl"
     lines = [{"kind": "dev", "step": step, ContrastiveTask.metric: score} for step, score in scores.items()]
     lines.append({"kind": "train", "step": steps, "loss": None})
-    log.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    log.write_text("".join(json.dumps({"stage": backend, **line}) + "\n" for line in lines), "utf-8")
     trained = Trained(untouched, tuned, None, {"base": scores[0], "last": scores[steps]}, [stage])
     model, report = ship(base, encoder, trained, data, settings, work)
     return RetrieverRun(model, report, log)

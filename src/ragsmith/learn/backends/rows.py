@@ -10,6 +10,9 @@ from ragsmith.learn.training_data import Example
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.passage_text import passage_inputs
 
+# Our schedules under their names. Their polynomial one is of power 1 and cannot be set: it is none of ours.
+SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
+
 
 @dataclass(frozen=True)
 class Row:
@@ -52,6 +55,7 @@ def training_rows(
         passage_id: prompt + text
         for passage_id, text in zip(passages["passage_id"], passage_inputs(passages), strict=True)
     }
+    passage_ids = list(texts)
     rows = []
     for epoch in range(settings.loop.epochs):
         order = np.random.default_rng([settings.loop.seed, epoch]).permutation(len(examples))[:whole]
@@ -59,7 +63,7 @@ def training_rows(
             example = examples[place]
             generator = np.random.default_rng([settings.loop.seed, epoch, int(place)])
             positive = example.positive_ids[int(generator.integers(len(example.positive_ids)))]
-            negatives = drawn_negatives(example, list(texts), settings.negatives, generator)
+            negatives = drawn_negatives(example, passage_ids, settings.negatives, generator)
             rows.append(
                 Row(
                     encoder.prompt("query") + example.text,

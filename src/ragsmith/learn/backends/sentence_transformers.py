@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ragsmith.compute.device import Machine
-from ragsmith.learn.backends.rows import Row, training_rows
+from ragsmith.learn.backends.rows import SCHEDULES, Row, training_rows
 from ragsmith.learn.train_retriever import RetrieverSettings
 from ragsmith.learn.training_data import Example
 from ragsmith.retrieve.encoder import Encoder
@@ -29,9 +29,9 @@ def train(
 ) -> Path:
     """The model after training with sentence-transformers' own trainer and MultipleNegativesRankingLoss.
 
-    What is ours is mapped to theirs: temperature, batch size, negatives, epochs, rates, clip, seed, bf16. The rest is
-    as it comes: the model's own dropout, one length for queries and passages, in-batch duplicates not masked. There is
-    no evaluation on the way, no gate and no resumption.
+    What is ours is mapped to theirs: temperature, batch size, negatives, epochs, rates and their schedule,
+    accumulation, decay, clip, seed, bf16. The rest is as it comes: the model's own dropout, one length for queries and
+    passages, in-batch duplicates not masked. There is no evaluation on the way, no gate and no resumption.
 
     Args:
         base: the model to start from, a sentence-transformers folder.
@@ -100,9 +100,10 @@ def make_trainer(
         num_train_epochs=1,  # the rows hold all epochs, each in its own order
         per_device_train_batch_size=settings.batch_size,
         learning_rate=loop.learning_rate,
-        lr_scheduler_type="cosine",
+        lr_scheduler_type=SCHEDULES[loop.schedule],
+        gradient_accumulation_steps=loop.accumulation,
         warmup_steps=loop.warmup,
-        weight_decay=loop.weight_decay,
+        weight_decay=loop.weight_decay if loop.optimizer == "adamw" else 0.0,
         max_grad_norm=loop.clip,
         seed=loop.seed,
         bf16=machine.precision == "bf16",

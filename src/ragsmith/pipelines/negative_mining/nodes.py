@@ -58,6 +58,8 @@ def mine(
         logger.info("%d training queries have answers alone and no right passage: nothing is mined for them", without)
     machine = compute.machine()
     encoder = Encoder.load(base_encoder, machine, batch_tokens=compute.batch_tokens)
+    if params.query_prompt is not None:
+        encoder.model.prompts = {**encoder.model.prompts, "query": params.query_prompt}
     mined = mine_hard_negatives(
         MiningData(
             train,

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from ragsmith.pipelines.negative_mining.aliases import OTHER_NAMES
+from ragsmith.pipelines.negative_mining.aliases import translated
 from ragsmith.pipelines.params import Params, Seed
 
 RANGE = re.compile(r"\s*(\d+)\s*-\s*(\d+)\s*\Z")
@@ -21,6 +21,7 @@ class NegativeMiningParams(Params):
     miner: Literal["dense", "bm25", "hybrid", "random"] = Field("dense", description="what ranks the candidates")
     skip_top: int = Field(0, ge=0, description="ranks left out at the top; 0 is the best rank")
     top_k: int = Field(100, ge=1, le=10_000, description="ranks looked at per query")
+    query_prompt: str | None = Field(None, description="put before each query in mining; null: the encoder's own")
     num_negatives: int = Field(4, ge=1, description="negatives kept per query")
     select: Literal["top", "random"] = Field("top", description="the hardest, or drawn among all that may be kept")
     relative_margin: float | None = Field(
@@ -49,7 +50,7 @@ class NegativeMiningParams(Params):
         """Translate FlagEmbedding's names."""
         if not isinstance(values, dict):
             return values
-        values = OTHER_NAMES.translated(values)
+        values = translated(values)
         if "range_for_sampling" in values:
             given = values.pop("range_for_sampling")
             found = RANGE.match(str(given))

@@ -1,6 +1,7 @@
 """Steps of retriever_training."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,8 @@ def train(
 
     params = params.on_ranks(compute.ranks)
     machine = compute.machine()
+    if params.precision is not None:
+        machine = replace(machine, precision=params.precision, int8=machine.int8 and params.precision == "bf16")
     judged = queries["query_id"].isin(qrels.loc[qrels["grade"] > 0, "query_id"])
     passed_over = {str(name): int(n) for name, n in queries.loc[~judged, "split"].value_counts().items()}
     queries = queries[judged]  # the others have answers alone: the reader's affair

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from ragsmith.pipelines.params import LoraParams, Params, Seed
-from ragsmith.pipelines.retriever_training.aliases import translated
+from ragsmith.pipelines.retriever_training.aliases import known_to_transformers, translated
 
 # FlagEmbedding's limit for vectors of unit length.
 HIGHEST_TEMPERATURE = 0.5
@@ -66,6 +66,11 @@ class RetrieverTrainingParams(Params):
     distillation_weight: float = Field(0.9, ge=0, le=1, description="share of the KL term; the rest is InfoNCE")
     student_temperature: float = Field(0.05, gt=0, description="of the KL term")
     teacher_temperature: float = Field(0.3, gt=0, description="of the KL term")
+    margin_scale: float = Field(
+        1.0,
+        gt=0,
+        description="of margin_mse: margins of cosines are multiplied by it, to meet a teacher that gives logits",
+    )
     matryoshka: list[int] = Field([], description="shorter lengths at which the vectors shall serve too")
     lora: LoraParams = Field(default_factory=LoraParams)
     pooling: Literal["cls", "mean", "lasttoken"] | None = Field(None, description="null: the model's own")
@@ -76,8 +81,12 @@ class RetrieverTrainingParams(Params):
     )
     max_query_tokens: int = Field(64, ge=4, description="longer queries are cut in training")
     max_passage_tokens: int = Field(128, ge=8, description="longer passages are cut in training")
+    fix_position_embedding: bool = Field(False, description="leave the embeddings of positions as they are")
+    precision: Literal["fp32", "bf16"] | None = Field(None, description="of training; null: compute.precision")
     dropout: float | None = Field(0.0, ge=0, lt=1, description="share of activations dropped; null: the model's own")
-    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the learning rate rises")
+    warmup: float = Field(
+        0.1, ge=0, description="share of the steps in which the learning rate rises; from 1 on, their number"
+    )
     schedule: Literal["cosine", "linear", "polynomial", "constant"] = Field(
         "cosine", description="how the learning rate falls to zero afterwards"
     )
@@ -100,7 +109,14 @@ class RetrieverTrainingParams(Params):
     @classmethod
     def other_names(cls, values: Any) -> Any:
         """Understand what other trainers call these."""
-        return translated(values) if isinstance(values, dict) else values
+        if not isinstance(values, dict):
+            return values
+        found = translated(values)
+        unknown = found.keys() - cls.model_fields.keys()
+        if foreign := known_to_transformers(unknown):
+            what = "is an argument of transformers' Trainer without a like here: leave it out"
+            raise ValueError("; ".join(f"{name} {what}" for name in foreign))
+        return found
 
     @field_validator("temperature")
     @classmethod
@@ -118,18 +134,42 @@ class RetrieverTrainingParams(Params):
         """Refuse what contradicts itself."""
         if self.stages and self.rounds > 1:
             raise ValueError("stages and rounds exclude each other: give a stage remine: true for fresh negatives")
-        if self.backend != "native" and (self.stages or self.rounds > 1 or self.lora.rank or self.matryoshka):
+        if self.backend != "native" and (unknown := self.unknown_to_others()):
             raise ValueError(
-                f"backend {self.backend} trains one plain stage: leave out stages, rounds, lora, matryoshka"
+                f"backend {self.backend} trains one plain stage with InfoNCE, and knows nothing of "
+                f"{', '.join(unknown)}: leave that out, or set backend to native"
             )
         return self
+
+    def unknown_to_others(self) -> list[str]:
+        """What is set here and would be passed over by another trainer."""
+        set_here = {
+            "stages": bool(self.stages),
+            "rounds": self.rounds > 1,
+            "compare_alone": self.compare_alone,
+            f"loss: {self.loss}": self.loss not in {"auto", "infonce"},
+            "in_batch_negatives: false": not self.in_batch_negatives,
+            "false_negative_margin": self.false_negative_margin is not None,
+            "matryoshka": bool(self.matryoshka),
+            "lora": self.lora.rank > 0,
+            "cut_probability": self.cut_probability > 0,
+            "fix_position_embedding": self.fix_position_embedding and self.backend != "flagembedding",
+            "schedule: polynomial (theirs is linear)": self.schedule == "polynomial",
+        }
+        return [name for name, is_set in set_here.items() if is_set]
 
     def on_ranks(self, ranks: int) -> "RetrieverTrainingParams":
         """The parameters with the whole batch of so many processes as `batch_size`.
 
         Raises:
-            ValueError: the processes are not to share their negatives, or the batch has one query.
+            ValueError: the processes are not to share their negatives, the batch has one query, or another trainer is
+                to run on several processes.
         """
+        if ranks > 1 and self.backend != "native":
+            raise ValueError(
+                f"retriever_training.backend is {self.backend}, and compute.ranks is {ranks}: that trainer runs in "
+                "one process here. Set compute.ranks to 1, or retriever_training.backend to native."
+            )
         if ranks > 1 and not self.negatives_cross_device:
             raise ValueError(
                 f"retriever_training.negatives_cross_device is false, and compute.ranks is {ranks}: several processes "
