@@ -139,6 +139,18 @@ def test_pdist_is_finite_where_one_passage_alone_is_useful():
     assert scores.grad[0].tolist() == pytest.approx([1 / (1 + math.e) - 1, 1 - 1 / (1 + math.e), 0], abs=1e-6)
 
 
+def test_emdr2_and_pdist_have_one_gradient_where_one_passage_alone_can_hold_the_answer():
+    present = torch.tensor([[True, True, True]])
+    found = []
+    for likelihood in ([-3.0, -math.inf, -math.inf], [-3.0, -2.0, -math.inf]):
+        for objective in (emdr2, lambda *two: pdist(*two, present)):
+            scores = torch.tensor([[0.0, 2.0, 1.0]], dtype=torch.float64, requires_grad=True)
+            loss = objective(log_prior(scores, present), torch.tensor([likelihood], dtype=torch.float64))
+            found.append(torch.autograd.grad(loss.sum(), scores)[0])
+    torch.testing.assert_close(found[0], found[1], rtol=1e-12, atol=1e-12)
+    assert (found[2] - found[3]).abs().max() > 0.1  # where two can, they differ
+
+
 def test_contrastive_and_its_gradient_equal_the_slow_share():
     generator = torch.Generator().manual_seed(0)
     scores = (4 * torch.randn(3, 5, generator=generator, dtype=torch.float64)).requires_grad_()

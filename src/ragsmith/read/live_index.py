@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ragsmith.compute.limits import COUNT, NOT_NEGATIVE, NUMBER, POSITIVE, SHARE, check_limits
+from ragsmith.compute.limits import COUNT, NOT_NEGATIVE, NUMBER, POSITIVE, check_limits
 from ragsmith.read.background import BackgroundRefresh
 from ragsmith.read.workers import Background
 from ragsmith.retrieve.encoder import Encoder
@@ -28,9 +28,9 @@ SAMPLED = 512  # passages whose tokens are counted, to know what a refresh costs
 
 LIMITS = {
     "every": NUMBER,
-    "overlap": SHARE,
+    "overlap": NOT_NEGATIVE,
     "probe_every": COUNT,
-    "probe_queries": COUNT,
+    "probe_queries": NUMBER,
     "budget": NOT_NEGATIVE,
     "lag": NUMBER,
     "timeout": POSITIVE,
