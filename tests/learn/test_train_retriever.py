@@ -6,7 +6,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 from twin_models import twin_folder
 
-from ragsmith.learn.backends.gated import train_by
+from ragsmith.learn.backends.gated import TRAINERS, train_by
 from ragsmith.learn.contrastive import ContrastiveSettings, DevSet, dev_score
 from ragsmith.learn.gate import UntrainedModel
 from ragsmith.learn.loop import LoopSettings
@@ -116,26 +116,23 @@ def test_trainer_of_others_refuses_two_encoders_and_says_who_takes_them(run, mac
         train_by(backend, base, run.data, run.settings(), machine, tmp_path / "work")
 
 
-def test_trainer_of_others_takes_the_rate_of_the_stage_and_knows_but_one(run, tiny_model, machine, tmp_path):
-    slow = Stage("structural", learning_rate=1e-12)
-    with pytest.raises(UntrainedModel):
-        train_by(
-            "sentence_transformers",
-            tiny_model,
-            replace(run.data, stages=(slow,)),
-            run.settings(epochs=1),
-            machine,
-            tmp_path,
-        )
+def test_trainer_of_others_takes_the_rate_of_the_stage_and_knows_but_one(
+    run, tiny_model, machine, tmp_path, monkeypatch
+):
+    rates, real = [], TRAINERS["sentence_transformers"]
+
+    def seen(base, examples, passages, settings, *more):
+        rates.append(settings.loop.learning_rate)
+        return real(base, examples, passages, settings, *more)
+
+    monkeypatch.setitem(TRAINERS, "sentence_transformers", seen)
+    for stages, rate in (((), 5e-3), ((Stage("structural", learning_rate=1e-3),), 1e-3)):
+        data = replace(run.data, stages=stages)
+        train_by("sentence_transformers", tiny_model, data, run.settings(epochs=1), machine, tmp_path / str(rate))
+        assert rates.pop() == rate
+    data = replace(run.data, stages=(Stage("one"), Stage("two")))
     with pytest.raises(ValueError, match="sentence_transformers trains one stage, and 2 are asked for"):
-        train_by(
-            "sentence_transformers",
-            tiny_model,
-            replace(run.data, stages=(slow, slow)),
-            run.settings(),
-            machine,
-            tmp_path,
-        )
+        train_by("sentence_transformers", tiny_model, data, run.settings(), machine, tmp_path)
 
 
 def test_fewer_examples_than_a_batch_are_refused(run):

@@ -51,8 +51,8 @@ TRAINING = {
     "learning_rate": (1e-5, {"learning_rate": 1e-5}),
     "num_train_epochs": (5, {"epochs": 5}),
     "per_device_train_batch_size": (8, {"per_device_train_batch_size": 8}),
-    "fp16": (True, {"precision": "bf16"}),
-    "bf16": (True, {"precision": "bf16"}),
+    "fp16": (True, {"precision": "auto"}),
+    "bf16": (True, {"precision": "auto"}),
     "dataloader_drop_last": (False, {}),
     "gradient_checkpointing": (True, {"activation_gib": 0.0}),
     "gradient_accumulation_steps": (2, {"accumulation": 2}),
@@ -196,3 +196,8 @@ def test_what_is_passed_over_is_told_once_with_how_it_is_here(caplog):
 def test_name_that_nobody_knows_is_an_error():
     with pytest.raises(ValidationError, match="Extra inputs"):
         RetrieverTrainingParams.model_validate({"learning_rat": 1e-5})
+
+
+def test_share_of_the_steps_is_not_taken_for_a_number_of_steps():
+    with pytest.raises(ValidationError, match=r"warmup_ratio \(here: warmup\) cannot be 1\.0"):
+        RetrieverTrainingParams.model_validate({"warmup_ratio": 1.0})

@@ -355,6 +355,22 @@ def test_refresh_in_the_background_is_taken_up_after_its_lag_and_is_bit_for_bit_
     assert np.array_equal(again.vectors, expected)
 
 
+def test_refresh_that_could_not_be_taken_up_for_want_of_memory_is_when_its_step_is_tried_again(
+    live_index, monkeypatch
+):
+    live = background(live_index)
+    move(live, 0.2)
+    expected = live.encoder.encode(live.texts, "passage")
+    live.before_step(2, QUESTIONS)
+    with monkeypatch.context() as short:
+        short.setattr(live.start.__class__, "with_vectors", lambda *_: (_ for _ in ()).throw(MemoryError))
+        with pytest.raises(MemoryError):
+            live.before_step(5, QUESTIONS)
+    assert live.version == 0 and live.coming is not None
+    live.before_step(5, QUESTIONS)
+    assert (live.version, live.failed, live.coming) == (1, 0, None) and np.array_equal(live.vectors, expected)
+
+
 def test_refresh_that_was_under_way_when_the_run_was_killed_begins_again_and_gives_the_same(live_index):
     live = background(live_index)
     move(live, 0.2)

@@ -436,8 +436,10 @@ def test_folders_that_would_be_written_over_each_other_are_refused(rag_folder, c
     for encoder in (tmp_path / "one", tmp_path / "one" / "inner"):
         with pytest.raises(ModelError, match=r"reader is .*one and encoder .*one.*: give each a folder of its own"):
             import_rag(folder, tmp_path / "one", encoder)
+    with pytest.raises(ModelError, match=r"encoder is .* and checkpoint .*: give each a folder of its own"):
+        import_rag(folder, tmp_path / "one", folder)
     ours = saved("bart", "rag_token")
-    with pytest.raises(ModelError, match=r"reader is .* and target .*: give each a folder of its own"):
+    with pytest.raises(ModelError, match=r"target is .* and reader .*: give each a folder of its own"):
         export_rag(cls_encoder, ours, ours)
     assert reader_kind(ours) == "rag_token"
 

@@ -28,11 +28,13 @@ def load_language_model(folder: Path, kind: str, max_tokens: int, max_answer_tok
     quiet_transformers()
     try:
         model, missing = read_weights(getattr(transformers, kind), folder)
-    except ValueError as error:
+    except ModelError as error:
+        if "Unrecognized configuration class" not in str(error):
+            raise
         wanted = "an encoder-decoder" if kind == "AutoModelForSeq2SeqLM" else "a causal language model"
         raise ModelError(
             f"{folder} is not {wanted}, and this reader needs one. Name one under models.reader in "
-            f"globals.yml, or choose another reader. transformers says: {str(error).splitlines()[0]}"
+            f"globals.yml, or choose another reader. ({error})"
         ) from error
     if missing:
         # An encoder's folder, say: its language-modelling head would be drawn at random.

@@ -256,12 +256,15 @@ class LiveIndex:
 
     def _take_up(self, step: int) -> None:
         """The refresh in the background, when it succeeded; else training goes on with what it has."""
-        coming, self.coming = self.coming, None
+        coming = self.coming
         if coming is None:
             return
         begun = time.perf_counter()
         vectors = coming.vectors(self.settings.timeout)
         waited = time.perf_counter() - begun
+        if vectors is not None:
+            self._adopt(vectors, coming.step)  # out of memory here, it is taken up when the step is tried again
+        self.coming = None
         if vectors is None:
             self.seconds += waited
             self.failed += 1
@@ -270,7 +273,6 @@ class LiveIndex:
                 coming.step, coming.reason, self.version,
             )  # fmt: skip
             return
-        self._adopt(vectors, coming.step)
         self._note_waiting(waited)
 
     def _note_waiting(self, seconds: float) -> None:

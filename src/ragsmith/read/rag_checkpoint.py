@@ -9,7 +9,7 @@ import copy
 import json
 import logging
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import permutations, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +97,8 @@ def import_rag(
     kind = kind or stated_kind(checkpoint, config)
     if kind not in ARCHITECTURES:
         raise ModelError(f"A RAG checkpoint cannot be read as {kind!r}. Choose one of: {', '.join(ARCHITECTURES)}.")
-    check_apart({"reader": reader, "encoder": encoder})
+    inputs = {"checkpoint": checkpoint} | ({} if passage_encoder is None else {"passage_encoder": passage_encoder})
+    check_apart({"reader": reader, "encoder": encoder}, inputs)
     for target in (reader, encoder):
         check_target(target)
     quiet_transformers()
@@ -112,10 +113,10 @@ def import_rag(
         )
     )
     own = model.generation_config if kind == "rag_token" else model.generator.generation_config
-    if ignored := not_taken_over(own):
+    told = [own, *told_apart(checkpoint)]
+    if ignored := ", ".join(dict.fromkeys(said for one in told for said in not_taken_over(one))):
         logger.warning("%s: not taken over, so that answers may differ: %s", checkpoint, ignored)
     generation = copy.deepcopy(own)
-    told = [own, *told_apart(checkpoint)]
     for name in KEPT:
         setattr(
             generation, name, next((value for one in told if (value := getattr(one, name, None)) is not None), None)
@@ -228,7 +229,8 @@ def rag_tokenizer(checkpoint: Path, name: str, config: Any) -> Any:
 def told_apart(checkpoint: Path) -> list[Any]:
     """What the checkpoint's generation_config.json says, if it is there.
 
-    RAG-Sequence of transformers does not read it: `export_rag` leaves there what its generator shall do.
+    RAG-Sequence of transformers does not read it, and is told everything when it generates: `export_rag` leaves there
+    what its generator shall do, and that of others is taken for what they meant.
     """
     from transformers import GenerationConfig
     from transformers.utils import GENERATION_CONFIG_NAME
@@ -252,7 +254,8 @@ def export_rag(encoder: Path, reader: Path, target: Path, n_docs: int = 5) -> Pa
     Exact are the vectors of questions, and losses and generations for the same passages and scores. A retriever of
     transformers composes the same pairs when the column `text` of its data set holds what `passage_inputs` gives and
     `title` is empty. Scores are its own: dot products, without our `prior_weight`. RAG-Sequence of transformers reads
-    nothing of a generator's own generation_config: pass `forced_bos_token_id` to its `generate` where there is one.
+    no generation_config: pass `num_beams`, `max_new_tokens` and, where there is one, `forced_bos_token_id` to its
+    `generate`.
 
     Args:
         encoder: sentence-transformers folder; of one with an encoder of passages of its own, that of questions is
@@ -275,7 +278,7 @@ def export_rag(encoder: Path, reader: Path, target: Path, n_docs: int = 5) -> Pa
             f"{reader} holds a reader of kind {kind}, which transformers' RAG format cannot hold: it knows "
             f"{' and '.join(ARCHITECTURES)}."
         )
-    check_apart({"encoder": encoder, "reader": reader, "target": target})
+    check_apart({"target": target}, {"encoder": encoder, "reader": reader})
     check_target(target)
     check_model_folder(encoder)
     ours = Seq2SeqReader.load(reader, machine=Machine("cpu", "fp32"))
@@ -352,24 +355,24 @@ def decoding_reasons(settings: GenerativeSettings) -> list[str]:
     return reasons
 
 
-def not_taken_over(generation: Any) -> str:
+def not_taken_over(generation: Any) -> list[str]:
     """Settings of a checkpoint's generation that answers depend on, and that a reader of ours has no place for."""
     known = {*KEPT, "max_length", "num_beams", "transformers_version", "_from_model_config", "use_cache"}
     if not generation.do_sample:
         known |= {"temperature", "top_k", "top_p", "min_p", "typical_p"}
     said = {name: value for name, value in generation.to_diff_dict().items() if name not in known and value}
-    return ", ".join(f"{name} {value!r}" for name, value in sorted(said.items()))
+    return [f"{name} {value!r}" for name, value in sorted(said.items())]
 
 
-def check_apart(folders: dict[str, Path]) -> None:
-    """Refuse folders of which one is another or lies in it: one would be written over the other.
+def check_apart(targets: dict[str, Path], inputs: dict[str, Path]) -> None:
+    """Refuse folders of which one would be written over the other, or over what is read, by name.
 
     Raises:
         ModelError: with the names of both.
     """
-    for (name, one), (other_name, other) in combinations(folders.items(), 2):
-        first, second = one.resolve(), other.resolve()
-        if first == second or first in second.parents or second in first.parents:
+    pairs = [*product(targets.items(), inputs.items()), *permutations(targets.items(), 2)]
+    for (name, one), (other_name, other) in pairs:
+        if one.resolve() in (other.resolve(), *other.resolve().parents):
             raise ModelError(f"{name} is {one} and {other_name} {other}: give each a folder of its own.")
 
 

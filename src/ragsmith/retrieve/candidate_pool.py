@@ -8,6 +8,8 @@ import pandas as pd
 
 from ragsmith.collect.exchange.source_text import stream_lines
 
+LARGEST = 2**40  # bytes of a file: a pool is read line by line, and what is kept are ids
+
 logger = logging.getLogger(__name__)
 
 
@@ -33,7 +35,7 @@ def read_candidate_pool(folder: Path, passages: pd.DataFrame) -> set[str] | None
         of_text.setdefault(squeezed(text), []).append(passage_id)
     pool: set[str] = set()
     for file in files:
-        for number, line in stream_lines(file):
+        for number, line in stream_lines(file, LARGEST):
             named = entry(line, file, number)
             found = [named] if named in ids else of_text.get(squeezed(named), [])
             if not found:

@@ -5,6 +5,14 @@ from typing import Any
 
 from ragsmith.pipelines.other_names import UNCHANGED, OtherNames, prompt_of_format
 
+
+def share(value: Any) -> Any:
+    """A number below 1; from 1 on, `warmup` counts steps."""
+    if value >= 1:
+        raise TypeError("a share is below 1")
+    return value
+
+
 # Other name → our name, and our value from theirs.
 ALIASES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "num_train_epochs": ("epochs", lambda value: value),
@@ -15,7 +23,7 @@ ALIASES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "passage_max_length": ("max_passage_tokens", lambda value: value),
     "lr_scheduler_type": ("schedule", lambda value: value),
     "gradient_accumulation_steps": ("accumulation", lambda value: value),
-    "warmup_ratio": ("warmup", lambda value: value),
+    "warmup_ratio": ("warmup", share),
     "warmup_steps": ("warmup", lambda value: value or UNCHANGED),  # none is their default, and leaves it to the ratio
     "max_grad_norm": ("clip", lambda value: value),
     "use_inbatch_neg": ("in_batch_negatives", lambda value: value),
@@ -25,9 +33,12 @@ ALIASES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     ),
     "query_instruction_for_retrieval": ("query_prompt", lambda value: value),
     "passage_instruction_for_retrieval": ("passage_prompt", lambda value: value),
-    "bf16": ("precision", lambda value: "bf16" if value else UNCHANGED),
+    "bf16": (
+        "precision",
+        lambda value: "auto" if value else UNCHANGED,
+    ),  # probed: emulated, it is a hundred times slower
     # Half precision of the kind that needs no scaling of the loss: float16 is where theirs fails (their issue 353).
-    "fp16": ("precision", lambda value: "bf16" if value else UNCHANGED),
+    "fp16": ("precision", lambda value: "auto" if value else UNCHANGED),
     # Without it, memory is left to our own setting: nothing need be turned off.
     "gradient_checkpointing": ("activation_gib", lambda value: 0.0 if value else UNCHANGED),
     "knowledge_distillation": ("loss", lambda value: "distillation" if value else "infonce"),

@@ -37,6 +37,7 @@ def train(
     work: Path,
 ) -> tuple[Path, dict[str, Any], pd.DataFrame]:
     """Tune the retriever on the mined training queries; dev questions steer it and decide what ships."""
+    from ragsmith.compute.device import probe
     from ragsmith.learn.adapted import adapted_base
     from ragsmith.learn.backends.gated import train_by
     from ragsmith.learn.contrastive import ContrastiveSettings
@@ -53,7 +54,7 @@ def train(
     params = params.on_ranks(compute.ranks)
     machine = compute.machine()
     if params.precision is not None:
-        machine = replace(machine, precision=params.precision, int8=machine.int8 and params.precision == "bf16")
+        machine = replace(probe(compute.device, params.precision), int8=machine.int8 and params.precision != "fp32")
     judged = queries["query_id"].isin(qrels.loc[qrels["grade"] > 0, "query_id"])
     passed_over = {str(name): int(n) for name, n in queries.loc[~judged, "split"].value_counts().items()}
     queries = queries[judged]  # the others have answers alone: the reader's affair

@@ -82,7 +82,9 @@ class RetrieverTrainingParams(Params):
     max_query_tokens: int = Field(64, ge=4, description="longer queries are cut in training")
     max_passage_tokens: int = Field(128, ge=8, description="longer passages are cut in training")
     fix_position_embedding: bool = Field(False, description="leave the embeddings of positions as they are")
-    precision: Literal["fp32", "bf16"] | None = Field(None, description="of training; null: compute.precision")
+    precision: Literal["auto", "fp32", "bf16"] | None = Field(
+        None, description="of training; auto: bf16 where the machine multiplies in it; null: compute.precision"
+    )
     dropout: float | None = Field(0.0, ge=0, lt=1, description="share of activations dropped; null: the model's own")
     warmup: float = Field(
         0.1, ge=0, description="share of the steps in which the learning rate rises; from 1 on, their number"
