@@ -247,7 +247,7 @@ def test_two_processes_train_on_what_the_first_has_mined_again(
     found = pd.read_parquet(tmp_path / "both" / "mined.parquet")
     assert {name for ids in found["negative_ids"] for name in ids} == {"p1", "p4"}  # of the pool, not those of `mined`
     losses = [losses_of(run) for run in (both, alone)]
-    assert len(losses[0]) == len(losses[1]) == 4
+    assert len(losses[0]) == len(losses[1]) == 8  # two stages of four steps
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-2)
 
 
