@@ -77,7 +77,7 @@ def test_paths_are_given_from_here_and_the_next_commands_only_with_a_bundle(show
     monkeypatch.chdir(tmp_path)
     text = shown(paths={"report": tmp_path / "data" / "report.html", "bundle": Path("/elsewhere/[bundle]")})
     assert "report: data/report.html" in text and "bundle: /elsewhere/[bundle]" in text
-    assert 'kedro ask "How do I delete a whole directory tree?"' in text and "kedro viz run" in text
+    assert 'kedro ask "How do I pause my program for a few seconds?"' in text and "kedro viz run" in text
     assert "kedro ask" not in shown(paths={"report": tmp_path / "report.html"})
 
 

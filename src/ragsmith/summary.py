@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-EXAMPLE = "How do I delete a whole directory tree?"
+EXAMPLE = "How do I pause my program for a few seconds?"
 
 
 def print_summary(metrics: Mapping[str, Any], paths: Mapping[str, Path]) -> None:
