@@ -362,7 +362,7 @@ def test_collapse_shows_in_the_dev_figures(make_task, mined):
     texts = [
         f"{word} {other}" for word in ("copy", "wait", "delete", "list", "sort") for other in ("file", "tree", "line")
     ]
-    task.dev = DevSet(texts, [{text} for text in texts], texts * 1, texts)
+    task.dev = DevSet(texts, [{text} for text in texts], texts, texts)
     _, healthy = task.evaluate()
     assert healthy["same_top10"] < 0.5
     norms = [module for module in task.module.modules() if isinstance(module, torch.nn.LayerNorm)]

@@ -128,6 +128,15 @@ def activation_bytes(config: Any, lengths: Sequence[int], precision: str, hidden
     return sum(layers * size * length * (8 * hidden + 2 * inner + heads * length) for length in lengths)
 
 
+def halved(tokens: int, least: int) -> int:
+    """Half as many tokens at once, but `least`, the longest text, at least; never more than there were.
+
+    >>> [halved(4096, 512), halved(600, 512), halved(256, 512)]
+    [2048, 512, 256]
+    """
+    return min(tokens, max(least, tokens // 2))
+
+
 def limits_of(part: Any) -> dict[str, int]:
     """How much a part of a training computes at once and keeps, to be put into a checkpoint."""
     return {name: getattr(part, name) for name in LIMITS if hasattr(part, name)}

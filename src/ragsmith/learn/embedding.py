@@ -72,8 +72,7 @@ class TrainingEncoder:
             self.activation_bytes = 0
         elif self.micro_tokens <= self.longest:
             return False
-        # A part holds one text at least: fewer tokens than the longest text has change nothing.
-        self.micro_tokens = min(self.micro_tokens, max(self.longest, self.micro_tokens // 2))
+        self.micro_tokens = memory.halved(self.micro_tokens, self.longest)
         logger.warning(
             "out of memory: going on in parts of %d tokens that are computed twice; the gradients stay the same",
             self.micro_tokens,

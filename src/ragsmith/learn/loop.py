@@ -82,6 +82,11 @@ class LoopSettings:
     def __post_init__(self) -> None:
         check_limits(self, LIMITS)
 
+    @property
+    def decay(self) -> float:
+        """Of the optimizer: none in Adam."""
+        return self.weight_decay if self.optimizer == "adamw" else 0.0
+
 
 class Task(Protocol):
     """What the loop trains. Batches depend on epoch and number alone, so that a resumed run sees the same ones.
@@ -328,10 +333,9 @@ def make_optimizer(
         if parameter.requires_grad:
             factor = next((value for start, value in (factors or {}).items() if name.startswith(start)), 1.0)
             groups.setdefault((factor, parameter.ndim > 1), []).append(parameter)
-    decay = settings.weight_decay if settings.optimizer == "adamw" else 0.0
     return torch.optim.AdamW(
         [
-            {"params": parameters, "weight_decay": decay * decayed, "rate_factor": factor}
+            {"params": parameters, "weight_decay": settings.decay * decayed, "rate_factor": factor}
             for (factor, decayed), parameters in groups.items()
         ],
         lr=settings.learning_rate,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ragsmith.compute.batching import length_batches, token_batches
 from ragsmith.compute.device import Machine, probe
 from ragsmith.compute.limits import COUNT, Limit, check_limits
-from ragsmith.compute.memory import activation_bytes, freed_memory_kept, give_back_freed
+from ragsmith.compute.memory import activation_bytes, freed_memory_kept, give_back_freed, halved
 from ragsmith.compute.progress import progress
 from ragsmith.compute.recompute import each_part
 from ragsmith.read.reading import READER_FILE, Reading, ReadingPassage, ReadsPassages, Span
@@ -226,7 +226,7 @@ class ExtractiveReader(ReadsPassages):
             self.activation_bytes = 0
         elif self.micro_tokens <= self.settings.max_tokens:
             return False
-        self.micro_tokens = min(self.micro_tokens, max(self.settings.max_tokens, self.micro_tokens // 2))
+        self.micro_tokens = halved(self.micro_tokens, self.settings.max_tokens)
         return True
 
     def weights(self) -> Any:

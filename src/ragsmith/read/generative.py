@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ragsmith.compute.device import Machine
+from ragsmith.compute.memory import halved
 from ragsmith.compute.progress import progress
 from ragsmith.read.decoding import Decoding
 from ragsmith.read.evidence import Evidence
@@ -332,5 +333,5 @@ class GenerativeReader(ReadsPassages):
         """Compute fewer tokens at once, for the same gradients; False when that is one pair already."""
         if self.micro_tokens <= self.settings.max_tokens:
             return False
-        self.micro_tokens = max(self.settings.max_tokens, self.micro_tokens // 2)
+        self.micro_tokens = halved(self.micro_tokens, self.settings.max_tokens)
         return True

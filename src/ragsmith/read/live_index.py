@@ -262,10 +262,8 @@ class LiveIndex:
         begun = time.perf_counter()
         vectors = coming.vectors(self.settings.timeout)
         waited = time.perf_counter() - begun
-        if vectors is not None:
-            self._adopt(vectors, coming.step)  # out of memory here, it is taken up when the step is tried again
-        self.coming = None
         if vectors is None:
+            self.coming = None
             self.seconds += waited
             self.failed += 1
             logger.warning(
@@ -273,6 +271,8 @@ class LiveIndex:
                 coming.step, coming.reason, self.version,
             )  # fmt: skip
             return
+        self._adopt(vectors, coming.step)  # out of memory here, it is taken up when the step is tried again
+        self.coming = None
         self._note_waiting(waited)
 
     def _note_waiting(self, seconds: float) -> None:

@@ -8,6 +8,7 @@ weights are read from formats that can run code.
 import copy
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations, product
 from pathlib import Path
@@ -118,23 +119,15 @@ def import_rag(
         logger.warning("%s: not taken over, so that answers may differ: %s", checkpoint, ignored)
     generation = copy.deepcopy(own)
     for name in KEPT:
-        setattr(
-            generation, name, next((value for one in told if (value := getattr(one, name, None)) is not None), None)
-        )
-    length, beams = (
-        next((value for one in told if (value := getattr(one, name, None)) is not None), usual)
-        for name, usual in (("max_length", USUAL_LENGTH), ("num_beams", 1))
-    )
-    for name in TOKEN_IDS:
-        found = (getattr(one, name, None) for one in (own, model.config, model.config.generator))
-        setattr(generation, name, next((value for value in found if value is not None), None))
+        asked_first = [own, model.config, model.config.generator] if name in TOKEN_IDS else told
+        setattr(generation, name, first_said(asked_first, name))
     settings = GenerativeSettings(
         kind=kind,
         max_tokens=model.config.max_combined_length,
-        max_answer_tokens=max(1, length - 1),
+        max_answer_tokens=max(1, first_said(told, "max_length", USUAL_LENGTH) - 1),
         prior_weight=1.0,
         template=f"{prefix_of(model.generator.config)}{PASSAGE}{model.config.doc_sep}{QUESTION}",
-        decoding=Decoding(num_beams=beams),
+        decoding=Decoding(num_beams=first_said(told, "num_beams", 1)),
     )
     check_room(checkpoint, model.generator.config, settings.max_tokens, settings.max_answer_tokens)
     model.generator.generation_config = generation
@@ -241,6 +234,11 @@ def told_apart(checkpoint: Path) -> list[Any]:
         return [GenerationConfig.from_pretrained(str(checkpoint), local_files_only=True)]
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ModelError(f"{checkpoint / GENERATION_CONFIG_NAME} is damaged: {error!r}") from error
+
+
+def first_said(configs: Sequence[Any], name: str, usual: Any = None) -> Any:
+    """What the first of the configurations that says something says; `usual` where none does."""
+    return next((value for one in configs if (value := getattr(one, name, None)) is not None), usual)
 
 
 def prefix_of(config: Any) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ragsmith.compute.memory import limits_of, set_limits
+from ragsmith.compute.memory import halved, limits_of, set_limits
 from ragsmith.learn.embedding import TrainingEncoder, set_dropout, shortened
 from ragsmith.learn.ranking import share_of_commonest
 from ragsmith.read.dev_answers import exact_share, holds_answer
@@ -412,9 +412,9 @@ class RagTask:
         """Need less memory for the same gradients; False when that cannot be."""
         one, other = self.vectors.shrink(), self.reader.shrink()
         # The knowledge base is encoded by the same memory.
-        smaller = max(self.vectors.longest, self.encoder.batch_tokens // 2)
-        third, self.encoder.batch_tokens = smaller < self.encoder.batch_tokens, min(smaller, self.encoder.batch_tokens)
-        return one or other or third
+        before = self.encoder.batch_tokens
+        self.encoder.batch_tokens = halved(before, self.vectors.longest)
+        return one or other or self.encoder.batch_tokens < before
 
     def state(self) -> dict[str, Any]:
         """The index's version, how many steps are done, and how much memory they may take."""

@@ -106,7 +106,7 @@ def arguments(base: Path, rows: list[Row], settings: RetrieverSettings, machine:
         "gradient_accumulation_steps": loop.accumulation,
         "fix_position_embedding": contrastive.fix_position_embedding,
         "warmup_steps": loop.warmup,
-        "weight_decay": loop.weight_decay if loop.optimizer == "adamw" else 0.0,
+        "weight_decay": loop.decay,
         "max_grad_norm": loop.clip,
         "seed": loop.seed,
         "bf16": machine.precision == "bf16",

@@ -103,7 +103,7 @@ def make_trainer(
         lr_scheduler_type=SCHEDULES[loop.schedule],
         gradient_accumulation_steps=loop.accumulation,
         warmup_steps=loop.warmup,
-        weight_decay=loop.weight_decay if loop.optimizer == "adamw" else 0.0,
+        weight_decay=loop.decay,
         max_grad_norm=loop.clip,
         seed=loop.seed,
         bf16=machine.precision == "bf16",
