@@ -50,10 +50,10 @@ class ProjectHooks:
             find_cluster(self._loader, "rag_training", partial(check_worker, "ray"))
         if "params:retriever_training" in pipeline.inputs():
             try:
-                training = retriever_training_of(catalog).on_ranks(compute.ranks)
+                retriever_training_of(catalog).on_ranks(compute.ranks, compute.backend)
             except ValueError as error:
                 raise UserError(str(error)) from error
-            if compute.backend == "ray" and training.backend == "native":
+            if compute.backend == "ray":
                 instead = "set compute.backend to local (globals.yml of the environment)"
                 check = partial(check_cluster, "compute.backend is ray", instead)
                 find_cluster(self._loader, "retriever_training", check)

@@ -130,6 +130,11 @@ def test_another_trainer_runs_in_one_process() -> None:
         ValueError, match=r"backend is flagembedding, and compute\.ranks is 2: .*Set compute\.ranks to 1"
     ):
         other.on_ranks(2)
+    with pytest.raises(
+        ValueError, match=r"backend is flagembedding, and compute\.backend is ray: .*Set compute\.backend to local"
+    ):
+        other.on_ranks(1, "ray")
+    assert RetrieverTrainingParams().on_ranks(1, "ray") == RetrieverTrainingParams()
 
 
 def training_queries(written: int, structural: int) -> pd.DataFrame:

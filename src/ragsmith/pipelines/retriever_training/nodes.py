@@ -51,7 +51,7 @@ def train(
     from ragsmith.retrieve.index import DenseIndex
     from ragsmith.retrieve.mine import MiningSettings
 
-    params = params.on_ranks(compute.ranks)
+    params = params.on_ranks(compute.ranks, compute.backend)
     machine = compute.machine()
     if params.precision is not None:
         machine = replace(probe(compute.device, params.precision), int8=machine.int8 and params.precision != "fp32")

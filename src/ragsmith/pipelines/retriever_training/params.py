@@ -160,17 +160,20 @@ class RetrieverTrainingParams(Params):
         }
         return [name for name, is_set in set_here.items() if is_set]
 
-    def on_ranks(self, ranks: int) -> "RetrieverTrainingParams":
+    def on_ranks(self, ranks: int, where: Literal["local", "ray"] = "local") -> "RetrieverTrainingParams":
         """The parameters with the whole batch of so many processes as `batch_size`.
 
         Raises:
             ValueError: the processes are not to share their negatives, the batch has one query, or another trainer is
-                to run on several processes.
+                to run on several processes or on a cluster.
         """
-        if ranks > 1 and self.backend != "native":
+        if self.backend != "native" and (ranks > 1 or where != "local"):
+            asked, usual = (
+                (f"backend is {where}", "backend to local") if ranks == 1 else (f"ranks is {ranks}", "ranks to 1")
+            )
             raise ValueError(
-                f"retriever_training.backend is {self.backend}, and compute.ranks is {ranks}: that trainer runs in "
-                "one process here. Set compute.ranks to 1, or retriever_training.backend to native."
+                f"retriever_training.backend is {self.backend}, and compute.{asked}: that trainer runs in one process "
+                f"on this machine. Set compute.{usual}, or retriever_training.backend to native."
             )
         if ranks > 1 and not self.negatives_cross_device:
             raise ValueError(
