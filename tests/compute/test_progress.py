@@ -42,3 +42,18 @@ def test_a_terminal_gets_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: 
     with progress("encoding", total=2) as advance:
         advance(2)
     assert "encoding" in capsys.readouterr().err
+
+
+def test_time_left_is_that_of_what_is_done_now_and_not_of_what_was_done_before(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter([0.0, 1.0, 21.0, 41.0])
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(now))
+    with caplog.at_level(logging.INFO), progress("training", total=10_000) as advance:
+        advance(9_000)  # a run that goes on says first what it had
+        advance(10)
+        advance(10)
+    assert [record.message for record in caplog.records] == [
+        "training: 9010 of 10000, about 1980 s left",
+        "training: 9020 of 10000, about 1960 s left",
+    ]

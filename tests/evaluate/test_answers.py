@@ -5,7 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ragsmith.evaluate.answers import COLUMNS, exact_match, normalise, score_answers, token_f1
+from ragsmith.evaluate.answers import COLUMNS, score_answers, token_f1
+from ragsmith.read.same_answer import exact_match, normalise
 
 # Of SQuAD's evaluate-v1.1.py: what Python calls punctuation, all of it ASCII.
 PUNCTUATION = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"

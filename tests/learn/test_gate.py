@@ -68,3 +68,16 @@ def test_model_before_its_pooling_was_changed_ships_unless_it_is_beaten(score, s
         assert against["best"] == f"{0.5 - score:+.4f} against original" and "nothing beat" in against["original"]
     else:
         assert against["best"] == table[0]["reason"] and against["original"] == "-0.0100 against best"
+
+
+def test_best_weights_that_are_the_last_are_scored_once():
+    asked = []
+
+    def score(weights):
+        asked.append(weights["w"][0].item())
+        return scored(base=0.1, last=0.3, average=0.2)(weights)
+
+    again = {name: tensor.clone() for name, tensor in LAST.items()}
+    weights, table = gate(BASE, LAST, again, score, "ndcg@10")
+    assert sorted(asked) == [0.0, 0.5, 1.0] and weights is again
+    assert {row["name"]: row["ndcg@10"] for row in table} == {"best": 0.3, "average": 0.2, "last": 0.3, "base": 0.1}

@@ -1,7 +1,9 @@
+import gc
 import json
 import math
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ragsmith.learn.checkpoints import weights
-from ragsmith.learn.loop import LIMITS, LoopSettings, fit, make_optimizer, schedule, train_step
+from ragsmith.learn.loop import LIMITS, LoopSettings, PlainTask, fit, make_optimizer, schedule, train_step
 
 
 def train(task, work, machine, **settings):
@@ -277,3 +279,34 @@ def test_choices_and_numbers_that_cannot_be_are_refused(values, message):
 
 def test_every_setting_has_its_limits():
     assert set(LIMITS) == set(LoopSettings.__dataclass_fields__)
+
+
+def test_what_a_failed_try_had_computed_is_gone_before_the_next_one(machine):
+    class Held:
+        """Stands for the graph of a step."""
+
+    class Task(PlainTask):
+        batches_per_epoch = 1
+
+        def __init__(self) -> None:
+            self.module = torch.nn.Linear(2, 1)
+            self.held = []
+
+        def loss(self, epoch, number):
+            assert all(reference() is None for reference in self.held)
+            graph = Held()
+            self.held.append(weakref.ref(graph))
+            if len(self.held) < 3:
+                raise torch.OutOfMemoryError("out of memory")
+            return self.module(torch.ones(1, 2)).sum(), {}
+
+        def shrink(self) -> bool:
+            return True
+
+    task, settings = Task(), LoopSettings(1, 1e-3)
+    gc.disable()  # a circle would keep it until the collector comes by
+    try:
+        train_step(task, make_optimizer(task.module, settings), settings, machine, 0, 0, 1)
+    finally:
+        gc.enable()
+    assert len(task.held) == 3

@@ -4,11 +4,13 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from ragsmith.compute.device import Machine
 from ragsmith.learn.backends.gated import train_by
 from ragsmith.learn.contrastive import ContrastiveSettings, dev_score
 from ragsmith.learn.loop import LoopSettings
+from ragsmith.learn.mine_again import FreshNegatives
 from ragsmith.learn.stages import RetrieverData
 from ragsmith.learn.train_retriever import RetrieverSettings
 from ragsmith.retrieve.encoder import Encoder
@@ -51,3 +53,23 @@ def test_another_trainer_goes_through_the_same_gate(tiny_model, queries, mined, 
     assert dev_score(Encoder.load(run.model, machine), dev) == pytest.approx(shipped["ndcg@10"], abs=1e-6)
     log = pd.read_json(run.log, lines=True)
     assert log[log["kind"] == "dev"]["ndcg@10"].tolist() == pytest.approx(list(run.report["scores"].values()))
+
+
+def test_what_was_mined_is_read_and_not_mined_again_unless_something_else_is_asked(
+    fresh, tiny_model, machine, monkeypatch
+):
+    encoder, mines = Encoder.load(tiny_model, machine), []
+    mined = FreshNegatives._mined
+    monkeypatch.setattr(FreshNegatives, "_mined", lambda self, *given: mines.append(given) or mined(self, *given))
+    one = fresh()(encoder, ["q2", "q5"])
+    again = fresh()(encoder, ["q2", "q5"])
+    assert len(mines) == 1 and again["query_id"].tolist() == ["q2", "q5"]
+    assert [list(ids) for ids in again["negative_ids"]] == [list(ids) for ids in one["negative_ids"]]
+    for number, other in enumerate([fresh(negatives=1), fresh(pool={"p1", "p3"})], start=2):
+        other(encoder, ["q2", "q5"])
+        assert len(mines) == number
+    fresh()(encoder, ["q2"])
+    with torch.no_grad():
+        next(encoder.model.parameters()).mul_(1.1)
+    fresh()(encoder, ["q2", "q5"])
+    assert len(mines) == 5

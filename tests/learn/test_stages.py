@@ -1,4 +1,4 @@
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pandas as pd
@@ -8,7 +8,7 @@ from sentence_transformers import SentenceTransformer
 
 from ragsmith.learn.adapted import adapted_base
 from ragsmith.learn.contrastive import ContrastiveSettings, dev_score
-from ragsmith.learn.launch import read_job, train_on_ranks, write_job
+from ragsmith.learn.launch import read_job, read_provenance, train_on_ranks, write_job
 from ragsmith.learn.loop import LoopSettings
 from ragsmith.learn.lora import LoraSettings, add_adapters, merged_weights
 from ragsmith.learn.mine_again import FreshNegatives
@@ -16,6 +16,7 @@ from ragsmith.learn.stages import RetrieverData, Stage
 from ragsmith.learn.train_retriever import RetrieverSettings, train_retriever
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.models import model_hash
+from ragsmith.store import Provenance, recording
 
 
 @pytest.fixture
@@ -193,9 +194,14 @@ def test_job_on_disk_is_the_job_that_was_given(tiny_model, machine, queries, min
         3, 1, 0.5, ContrastiveSettings(matryoshka=(8, 16)), LoopSettings(1, 1e-3), LoraSettings(2, 4, ("query",))
     )
     stages = (Stage("first", FIRST), Stage("rest", epochs=3))
-    data = RetrieverData(queries, mined, passages, dev, stages, original=tiny_model)
+    wider = replace(dev, passage_ids=[*dev.passage_ids, "p9"], passages=[*dev.passages, "another"])
+    data = RetrieverData(queries, mined, passages, dev, stages, original=tiny_model, judge=wider)
     write_job(tmp_path, tiny_model, data, settings, machine)
+    assert read_provenance(tmp_path) is None
+    with recording(provenance := Provenance("train_retriever", "abc", {"mined": "def"})):
+        write_job(tmp_path, tiny_model, data, settings, machine)
     base, read, typed, found = read_job(tmp_path)
+    assert read_provenance(tmp_path) == provenance and read.judge == wider
     assert read.mine_again is None
     assert (base, typed, found) == (tiny_model.resolve(), settings, machine)
     assert read.stages == data.stages and read.dev == dev and read.original == tiny_model.resolve()

@@ -28,6 +28,7 @@ def run(tiny_model, machine, queries, mined, passages, dev, tmp_path):
         data = RetrieverData(queries, mined, passages, dev)
         return train_retriever(base, data, settings_of(**settings), machine, tmp_path / "work")
 
+    train.base, train.work = tiny_model, tmp_path / "work"
     train.dev, train.settings, train.data = dev, settings_of, RetrieverData(queries, mined, passages, dev)
     return train
 
@@ -138,3 +139,22 @@ def test_trainer_of_others_takes_the_rate_of_the_stage_and_knows_but_one(
 def test_fewer_examples_than_a_batch_are_refused(run):
     with pytest.raises(ValueError, match="no whole batch"):
         run(batch_size=7)
+
+
+def test_gate_decides_by_all_passages_where_training_is_steered_by_few(run, machine, passages):
+    few = [run.dev.passage_ids.index(passage_id) for passage_id in ("p1", "p2", "p3", "p4")]
+    steering = DevSet(
+        run.dev.texts[:4],
+        run.dev.relevant[:4],
+        [run.dev.passage_ids[place] for place in few],
+        [run.dev.passages[place] for place in few],
+    )
+    data = replace(run.data, dev=steering, judge=run.dev)
+    base, work = run.base, run.work
+    result = train_retriever(base, data, run.settings(epochs=2), machine, work)
+    table = {row["name"]: row["ndcg@10"] for row in result.report["gate"]}
+    assert table["base"] == dev_score(Encoder.load(base, machine), run.dev) != result.report["scores"][0]
+    shipped = next(row for row in result.report["gate"] if row["shipped"])
+    assert dev_score(Encoder.load(result.model, machine), run.dev) == pytest.approx(shipped["ndcg@10"], abs=1e-6)
+    assert result.report["metric"] == f"dev ndcg@10 over {len(run.dev.passages)} of {len(passages)} passages"
+    assert result.report["steered_by"] == 4 and "among 4 passages" in (result.model / "README.md").read_text()

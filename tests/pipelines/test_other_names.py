@@ -53,7 +53,7 @@ TRAINING = {
     "per_device_train_batch_size": (8, {"per_device_train_batch_size": 8}),
     "fp16": (True, {"precision": "auto"}),
     "bf16": (True, {"precision": "auto"}),
-    "dataloader_drop_last": (False, {}),
+    "dataloader_drop_last": (False, REFUSED),
     "gradient_checkpointing": (True, {"activation_gib": 0.0}),
     "gradient_accumulation_steps": (2, {"accumulation": 2}),
     "deepspeed": ("ds_config.json", REFUSED),

@@ -9,7 +9,10 @@ from pydantic import ValidationError
 from ragsmith.compute.device import Machine
 from ragsmith.learn.loop import LoopSettings
 from ragsmith.learn.lora import LoraSettings
+from ragsmith.pipelines.data_collection.params import DataCollectionParams
+from ragsmith.pipelines.negative_mining.params import NegativeMiningParams
 from ragsmith.pipelines.rag_training.params import RagTrainingParams
+from ragsmith.pipelines.retriever_training.params import RetrieverTrainingParams
 from ragsmith.read.live_index import RefreshSettings
 from ragsmith.read.new_reader import new_reader
 from ragsmith.read.rag_settings import RagSettings
@@ -249,4 +252,14 @@ def test_refresh_in_the_background_is_a_process_unless_ray_is_asked_for(written,
 
 @pytest.mark.parametrize("recipe", sorted((CONF / "recipes").glob("*.yml")), ids=lambda path: path.stem)
 def test_recipe_is_taken(recipe):
-    params(**yaml.safe_load(recipe.read_text("utf-8"))["run"]["params"]["rag_training"])
+    models = {
+        "rag_training": RagTrainingParams,
+        "retriever_training": RetrieverTrainingParams,
+        "negative_mining": NegativeMiningParams,
+        "data_collection": DataCollectionParams,
+    }
+    for block, given in yaml.safe_load(recipe.read_text("utf-8"))["run"]["params"].items():
+        kept = yaml.safe_load((CONF / f"base/parameters_{block}.yml").read_text("utf-8"))[block]
+        # Beside what base says, of which the references to globals are left out.
+        base = {name: value for name, value in kept.items() if "${" not in str(value)}
+        assert models[block](**{**base, **given})

@@ -139,9 +139,8 @@ def test_another_trainer_runs_in_one_process() -> None:
 
 def training_queries(written: int, structural: int) -> pd.DataFrame:
     kinds = ["example"] * written + ["lead"] * structural
-    return pd.DataFrame(
-        {"query_id": [f"q{n}" for n in range(len(kinds))], "kind": kinds, "split": "train", "origin": "x"}
-    )
+    ids = [f"q{n}" for n in range(len(kinds))]
+    return pd.DataFrame({"query_id": ids, "kind": kinds, "split": "train", "origin": "x", "file": ""})
 
 
 @pytest.mark.parametrize("written", [499, 0])
@@ -167,8 +166,13 @@ def test_enough_written_questions_are_trained_on_after_the_structural_ones():
 
 @pytest.mark.parametrize(
     "params",
-    [{"train_on": "examples"}, {"backend": "sentence_transformers"}, {"batch_size": 64}],
-    ids=["asked for", "another trainer", "less than a batch"],
+    [
+        {"train_on": "examples"},
+        {"backend": "sentence_transformers"},
+        {"batch_size": 64},
+        {"accumulation": 2},
+    ],
+    ids=["asked for", "another trainer", "less than a batch", "less than a step"],
 )
 def test_written_questions_are_trained_on_alone(params):
     queries = training_queries(500, 50)
@@ -180,3 +184,54 @@ def test_written_questions_are_trained_on_alone(params):
 def test_few_written_questions_alone_keep_their_own_rate():
     stages, wanted = plan(training_queries(1, 1), RetrieverTrainingParams(learning_rate=5e-5, train_on="examples"))
     assert [stage.learning_rate for stage in stages] == [None] and wanted["kind"].tolist() == ["example"]
+
+
+def test_stage_of_structural_queries_has_their_rate_unless_it_says_another():
+    given = [{"queries": "structural"}, {"queries": "examples"}, {"queries": "structural", "learning_rate": 1e-4}]
+    stages, _ = plan(training_queries(500, 50), RetrieverTrainingParams(learning_rate=5e-5, stages=given))
+    assert [stage.learning_rate for stage in stages] == [5e-6, None, 1e-4]
+
+
+def test_stage_is_named_by_the_file_that_its_questions_come_from():
+    queries = training_queries(40, 4).assign(file=["squad-train"] * 30 + ["wikiqa-train"] * 10 + [""] * 4)
+    given = [{"queries": "squad-train"}, {"queries": "wikiqa-train"}]
+    stages, wanted = plan(queries, RetrieverTrainingParams(stages=given))
+    assert [(stage.name, len(stage.query_ids)) for stage in stages] == [("squad-train", 30), ("wikiqa-train", 10)]
+    assert len(wanted) == 40 and not stages[0].query_ids & stages[1].query_ids
+    with pytest.raises(ValueError, match=r"train on 'trec'\. There are: .*squad-train, structural, wikiqa-train, x\."):
+        plan(queries, RetrieverTrainingParams(stages=[{"queries": "trec"}]))
+
+
+@pytest.mark.parametrize("setting", [{"loss": "margin_mse"}, {"in_batch_negatives": False}])
+def test_what_has_nothing_to_push_away_is_refused(setting):
+    with pytest.raises(ValidationError, match=r"negatives is 0 and .*Set negatives to 1 or more"):
+        RetrieverTrainingParams(negatives=0, **setting)
+    assert RetrieverTrainingParams(negatives=0) and RetrieverTrainingParams(negatives=1, **setting)
+
+
+def test_batch_has_a_query_for_each_process():
+    with pytest.raises(ValueError, match=r"batch_size is 2, and compute\.ranks is 4"):
+        RetrieverTrainingParams(batch_size=2).on_ranks(4)
+    assert RetrieverTrainingParams(batch_size=4).on_ranks(4).batch_size == 4
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"), [("constant_with_warmup", "constant"), ("polynomial", "linear"), ("cosine", "cosine")]
+)
+def test_schedules_of_transformers_are_those_that_they_are(theirs, ours):
+    assert RetrieverTrainingParams(lr_scheduler_type=theirs).schedule == ours
+
+
+def test_polynomial_of_transformers_is_linear():
+    import torch
+    from transformers import get_polynomial_decay_schedule_with_warmup
+
+    from ragsmith.learn.loop import schedule
+
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    theirs = get_polynomial_decay_schedule_with_warmup(optimizer, 2, 10)
+    for step in range(1, 10):
+        optimizer.step()
+        theirs.step()
+        if step >= 2:  # their warm-up begins at 0, ours a step later
+            assert theirs.get_last_lr()[0] == pytest.approx(schedule(step, 10, 2, "linear"), abs=1e-6)

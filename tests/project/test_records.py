@@ -4,6 +4,7 @@ import json
 
 import pandas as pd
 import pytest
+import yaml
 
 pytestmark = pytest.mark.slow
 PIPELINES = "data_collection,query_generation,negative_mining,retriever_training"
@@ -87,3 +88,33 @@ def test_a_fault_in_a_record_ends_the_run_with_file_and_line(project, records) -
     done = project.kedro("run", "--env", "test", "--pipelines", "data_collection")
     assert done.returncode != 0 and "bad.jsonl:2: needs at least one text in 'pos'" in done.stdout
     assert "Traceback" not in done.stdout and done.stdout.count("bad.jsonl:2") == 1
+
+
+def test_data_sets_are_trained_one_after_the_other_and_each_is_compared_with_itself_alone(project, records) -> None:
+    lines = [
+        {"query": f"What bed has the {animal}?", "pos": [f"A bed of {place} is what the {animal} has."]}
+        for animal, place in zip(ANIMALS[:10], PLACES, strict=True)
+    ]
+    (records / "farm-train.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    given = {
+        "data_collection": {"sample": {"enabled": False}, "folder": {"enabled": False}},
+        "retriever_training": {
+            "stages": [{"queries": "zoo-train"}, {"queries": "farm-train", "epochs": 2}],
+            "compare_alone": True,
+            "batch_size": 4,
+        },
+    }
+    config = project.folder / "chain.yml"
+    config.write_text(yaml.safe_dump({"run": {"pipelines": PIPELINES, "params": given}}))
+    project.run("--config", "chain.yml")
+    queries = table(project, "04_feature/queries.parquet")
+    train = queries[queries["kind"] == "example"]
+    counts = train["file"].value_counts()
+    assert counts.to_dict() == {"zoo-train": 19, "farm-train": 10}
+    assert set(queries.loc[queries["kind"] == "gold", "file"]) == {"zoo-dev", "zoo-test"}
+    report = json.loads((project.data / "08_reporting/retriever.json").read_text())
+    mined = set(table(project, "05_model_input/mined.parquet")["query_id"])
+    expected = [[name, int(train.loc[train["file"] == name, "query_id"].isin(mined).sum())] for name in counts.index]
+    assert [[stage["name"], stage["examples"]] for stage in report["stages"]] == expected
+    assert [(one["name"], one["examples"]) for one in report["alone"]] == [tuple(expected[1])]
+    assert report["stages"][1]["start"] == pytest.approx(report["stages"][0]["best"])

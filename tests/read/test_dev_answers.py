@@ -2,17 +2,45 @@
 
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
 from reading_examples import RMTREE, SQRT, example
 
-from ragsmith.read.dev_answers import exact_share, same_answer, tune_prior
+from ragsmith.evaluate.answers import score_answers
+from ragsmith.read.dev_answers import exact_share, prior_entropy, tune_prior
 from ragsmith.read.reading import ReadingPassage, Span
 
 
-def test_case_and_outer_white_space_make_no_other_answer():
-    assert same_answer(" Shutil.RMTREE\n", ["os.remove", "shutil.rmtree"])
-    assert not same_answer("rmtree", ["shutil.rmtree"]) and not same_answer("", ["shutil.rmtree"])
+@pytest.mark.parametrize(
+    ("found", "accepted", "right"),
+    [
+        (" Shutil.RMTREE\n", ["os.remove", "shutil.rmtree"], True),
+        ("the GIL", ["GIL"], True),
+        ("Paris.", ["Paris"], True),
+        ("10,000", ["10000"], True),
+        ("rmtree", ["shutil.rmtree"], False),
+        ("", ["shutil.rmtree"], False),
+        ("**", ["**"], True),
+        ("*", ["**"], False),
+    ],
+)
+def test_dev_answers_are_right_where_the_report_says_so(found, accepted, right):
+    span = Span(found, "p1", 0, len(found), 0.5)
+    assert exact_share([span], [example(RMTREE, answers=accepted)]) == right
+    table = score_answers(
+        pd.DataFrame({"query_id": ["q"], "answer": [found]}), pd.DataFrame({"query_id": ["q"], "answers": [accepted]})
+    )
+    assert table["em"].tolist() == [right]
+
+
+def test_entropy_of_the_prior_is_one_where_all_score_alike_and_zero_where_one_has_all():
+    assert prior_entropy([[0.5, 0.5, 0.5], [0.1, 0.1]], 0.05) == pytest.approx(1)
+    assert prior_entropy([[1.0, -1.0, -1.0]], 0.01) == pytest.approx(0)
+    weights = torch.tensor([0.7, 0.6, 0.4], dtype=torch.float64).div(0.05).softmax(0)
+    expected = float(torch.distributions.Categorical(weights).entropy() / torch.tensor(3.0).log())
+    assert prior_entropy([[0.7, 0.6, 0.4], [0.9]], 0.05) == pytest.approx(expected)
+    assert prior_entropy([[0.9]], 0.05) == 0
 
 
 def test_missing_answer_counts_as_wrong():

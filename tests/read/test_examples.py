@@ -5,6 +5,7 @@ from reading_examples import RMTREE, SQRT, example
 from ragsmith.read.examples import ReadingExample, answer_place, retrieved_passages, right_tokens
 from ragsmith.read.extractive import EncodedPair
 from ragsmith.read.reading import ReadingPassage
+from ragsmith.retrieve.has_answer import has_answer
 
 QUERIES = pd.DataFrame({"query_id": ["b", "a", "none"], "text": ["root?", "delete?", "what?"]})
 RUN = pd.DataFrame(
@@ -72,8 +73,25 @@ def test_answer_inside_another_word_is_passed_by_for_the_one_that_stands_alone(r
 def test_answer_that_no_tokens_spell_is_marked_at_its_first_place():
     # tokens "ab", "cd": neither begins or ends with "bc"
     pair = EncodedPair([1, 2], [1, 1], [(0, 2), (2, 4)])
-    assert answer_place("abcd", "bc", pair) == 1
+    assert answer_place("abcd", "bc", pair) == (1, 3)
     assert right_tokens(example(ReadingPassage("p1", "abcd", 0.0), answers=["bc"]), [pair]) == ([(0, 0)], [(0, 1)])
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "expected"),
+    [
+        ("Born in PARIS, France", "paris", "PARIS"),
+        ("the U. S. Army", "u.s. army", "U. S. Army"),
+        ("New\n York", "new york", "New\n York"),
+        ("paris, not Paris", "Paris", "Paris"),  # as it is written, if it is there
+        ("Thus the us", "US", "us"),
+        ("Thus said", "US", ""),
+        ("aXa aXaXa", "axaxa", "aXaXa"),
+    ],
+)
+def test_answer_is_found_in_other_letters_and_with_other_spaces_as_has_answer_finds_it(text, answer, expected):
+    begin, end = answer_place(text, answer, EncodedPair([], [], []))
+    assert text[begin:end] == expected and bool(expected) == has_answer(text, [answer])
 
 
 def test_answer_beyond_what_is_read_is_not_marked(reader):

@@ -43,7 +43,7 @@ def test_unknown_kind_is_refused_with_the_choices(tmp_path):
         load_reader(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "\xff"])
+@pytest.mark.parametrize("text", ["{", "[]", "\xff", pytest.param("[" * 100_000, id="nested")])
 def test_damaged_settings_are_refused(text, tmp_path):
     (tmp_path / "reader.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(ModelError, match=r"reader\.json is damaged"):

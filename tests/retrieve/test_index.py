@@ -156,3 +156,11 @@ def test_index_from_before_there_were_kinds_is_flat(tmp_path: Path) -> None:
     del meta["kind"]
     (tmp_path / "index.json").write_text(json.dumps(meta))
     assert DenseIndex.load(tmp_path).kind == "flat"
+
+
+def test_a_header_that_promises_more_than_there_is_is_refused_unread(index: DenseIndex, tmp_path: Path) -> None:
+    index.save(tmp_path, "abc")
+    with (tmp_path / "vectors.npy").open("wb") as file:
+        np.lib.format.write_array_header_2_0(file, {"descr": "<f4", "fortran_order": False, "shape": (10**15, 4)})
+    with pytest.raises(ValueError, match=r"vectors\.npy is damaged"):
+        DenseIndex.load(tmp_path)

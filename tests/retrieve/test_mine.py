@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from ragsmith.compute.device import Machine
+from ragsmith.retrieve.exclusions import CODE, Block
 from ragsmith.retrieve.index import DenseIndex
 from ragsmith.retrieve.margins import Margins
 from ragsmith.retrieve.mine import MINED_COLUMNS, Mined, MiningData, MiningSettings, mine_hard_negatives
@@ -447,3 +448,60 @@ def test_the_audit_shows_every_candidate_of_some_queries_with_its_reason_and_a_f
     figure = json.loads(score_figure(mined.report).to_json())
     assert [trace["name"].split()[0] for trace in figure["data"]] == ["positives", "kept", "dropped"]
     assert json.loads(json.dumps(mined.report)) == mined.report
+
+
+@pytest.mark.parametrize("wanted", [1, 2, 4])
+def test_a_pool_that_is_hardly_larger_than_the_window_fills_up_all_that_it_can(wanted: int) -> None:
+    passages = [f"p{number:03}" for number in range(130)]
+    table = pd.DataFrame({"passage_id": passages, "document_id": passages, "title": passages, "text": passages})
+    queries = pd.DataFrame({"query_id": [f"q{n}" for n in range(200)], "text": [f"question {n}" for n in range(200)]})
+    # All of the hundred in the window score above the margin: what can be taken lies below it alone.
+    angles = np.concatenate([np.zeros(101), np.full(29, np.pi / 2)]).astype(np.float32)
+    index = DenseIndex(passages, np.stack([np.cos(angles), np.sin(angles)], axis=1))
+    vectors = np.tile(np.float32([[1, 0]]), (200, 1))
+    data = MiningData(queries, vectors, {key: ["p000"] for key in queries["query_id"]}, index, table)
+    settings = MiningSettings(num_negatives=wanted, too_few="backfill_random", margins=Margins(0.05, ()))
+    mined = mine_hard_negatives(data, settings, CPU)
+    assert mined.table["negative_ids"].map(len).tolist() == [wanted] * 200
+    assert {found for some in mined.table["negative_ids"] for found in some} <= set(passages[101:])
+
+
+def test_margin_of_logits_is_that_of_their_sigmoids() -> None:
+    def kept(positive: float, candidate: float, logits: bool) -> bool:
+        names = {"right": 1.0, "other": 0.5}
+        block = Block(*block_of(names))
+        scores, reference = np.float32([[candidate]]), np.float32([positive])
+        Margins(0.05, ()).apply(block, scores, reference, 0, logits)
+        return bool(block.open[0, 0])
+
+    # At a logit of 0.2, 95 % of the number is 0.19, and of the probability 0.522 (a logit of 0.09).
+    assert kept(0.2, 0.15, False) and not kept(0.2, 0.15, True) and kept(0.2, 0.05, True)
+    assert not kept(8.5, 8.4, True) and not kept(8.5, 3.5, True) and kept(8.5, 2.5, True)
+    assert kept(-3.0, -3.2, True) and not kept(-3.0, -3.0, True)
+
+
+def block_of(names: dict[str, float]) -> tuple[np.ndarray, ...]:
+    """One query with one positive and one candidate."""
+    first = np.zeros(1, dtype=np.int64)
+    return (
+        first,
+        np.ones((1, 1), dtype=np.int64),
+        np.float32([[names["other"]]]),
+        np.full((1, 1), CODE["kept"]),
+        first,
+        first,
+        np.float32([names["right"]]),
+    )
+
+
+def test_more_negatives_than_the_teacher_reads_are_refused_before_it_reads(tiny_reranker) -> None:
+    data = MiningData(
+        pd.DataFrame({"query_id": ["q"], "text": ["what"]}),
+        np.float32([[1, 0]]),
+        {"q": ["a"]},
+        DenseIndex(["a", "b"], np.float32([[1, 0], [0, 1]])),
+        pd.DataFrame({"passage_id": ["a", "b"], "document_id": ["a", "b"], "title": "", "text": ["x", "y"]}),
+    )
+    teacher = Teacher.load(tiny_reranker, CPU)
+    with pytest.raises(ValueError, match=r"rerank_k is 20 and num_negatives 30: .* Raise rerank_k"):
+        mine_hard_negatives(data, MiningSettings(num_negatives=30), CPU, teacher)

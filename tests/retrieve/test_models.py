@@ -136,6 +136,7 @@ def test_weights_with_something_behind_them_are_refused(copy: Path) -> None:
         b'{"a": 1}',
         b'{"a": {"data_offsets": [0]}}',
         b'{"a": {"data_offsets": [0, "x"]}}',
+        b'{"a": {"data_offsets": [0, Infinity]}}',
         b"[" * 100_000,
         b"\xff\xfe\xfd",
     ],

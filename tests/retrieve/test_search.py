@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -89,3 +91,64 @@ def test_hybrid_search_over_a_graph_is_the_fusion_with_what_the_graph_finds(tiny
     for query_id, found in exact.run(*asked, k=10, mode="dense").groupby("query_id")["passage_id"]:
         walked = both[1].loc[both[1]["query_id"] == query_id, "passage_id"]
         assert len(set(found) & set(walked)) >= 9
+
+
+class Counting:
+    """Encodes a question as the vector of its number."""
+
+    def __init__(self, vectors: np.ndarray) -> None:
+        self.vectors = vectors
+
+    def encode(self, texts: list[str], kind: str) -> np.ndarray:
+        return self.vectors[[int(text.split()[-1]) for text in texts]]
+
+
+@pytest.fixture
+def wide() -> Searcher:
+    """Three hundred passages that all have a word in common."""
+    vectors = np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    ids = [f"p{number:03}" for number in range(300)]
+    passages = pd.DataFrame({"passage_id": ids, "title": "", "text": [f"word number {n}" for n in range(300)]})
+    return Searcher(Counting(vectors), DenseIndex(ids, vectors), passages)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_as_many_passages_are_found_as_are_asked_for_however_many(wide: Searcher, mode: str) -> None:
+    assert len(wide.run(["q"], ["word 5"], k=250, mode=mode)) == 250
+
+
+def test_dense_search_makes_no_index_of_words(wide: Searcher) -> None:
+    wide.run(["q"], ["word 5"], k=3, mode="dense")
+    assert "sparse" not in vars(wide)
+    wide.run(["q"], ["word 5"], k=3, mode="hybrid")
+    assert "sparse" in vars(wide)
+
+
+def test_cosines_are_the_same_in_blocks_and_memory_does_not_grow_with_the_run(
+    wide: Searcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries = [f"q{number}" for number in range(40)]
+    texts = [f"word {number}" for number in range(40)]
+    whole = wide.run(queries, texts, k=200, mode="dense")
+    assert whole["cosine"].to_numpy() == pytest.approx(whole["score"].to_numpy(), abs=1e-6)
+    monkeypatch.setattr("ragsmith.retrieve.search.NUMBERS_AT_ONCE", 8 * 7)
+    vectors = wide.encoder.encode(texts, "query")
+    assert (wide.cosines(queries, vectors, whole) == whole["cosine"].to_numpy()).all()
+    monkeypatch.setattr("ragsmith.retrieve.search.NUMBERS_AT_ONCE", 1 << 16)
+    many = pd.concat([whole] * 40, ignore_index=True)
+    tracemalloc.start()
+    wide.cosines(queries, vectors, many)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 30 * len(many)  # places and results; all vectors at once are three times 32 bytes a row
+
+
+@pytest.mark.parametrize("mode", ["dense", "bm25"])
+def test_of_equal_passages_the_same_is_first_however_many_are_asked_for(mode: str) -> None:
+    ids = [f"p{number:02}" for number in range(20)]
+    vectors = np.tile(np.float32([[1, 0]]), (20, 1))
+    passages = pd.DataFrame({"passage_id": ids, "title": "", "text": "the same words"})
+    found = Searcher(Counting(vectors), DenseIndex(ids, vectors), passages)
+    for k in (1, 3, 5, 20):
+        assert found.run(["q"], ["same 0"], k=k, mode=mode)["passage_id"].tolist() == ids[:k]

@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
 from ragsmith.compute.device import Machine
 from ragsmith.retrieve import teacher as module
@@ -102,3 +103,19 @@ def test_a_classifier_of_several_kinds_is_no_teacher(tiny_reranker):
     model.config.num_labels = 3
     with pytest.raises(ValueError, match=r"models\.reranker gives 3 scores per pair"):
         Teacher(model, CPU)
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_scores_that_are_no_numbers_are_refused_and_not_kept(tiny_reranker, tmp_path, monkeypatch, wrong):
+    teacher = Teacher.load(tiny_reranker, CPU, tmp_path)
+    monkeypatch.setattr(teacher.model, "predict", lambda texts, **_: np.full(len(texts), wrong, dtype=np.float32))
+    with pytest.raises(ValueError, match=r"models\.reranker gives scores that are no numbers"):
+        teacher.score(["q"], ["a"], np.array([0]), np.array([0]))
+    assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_a_cross_encoder_says_whether_its_scores_are_logits(tiny_reranker):
+    teacher = Teacher.load(tiny_reranker, CPU)
+    assert not teacher.gives_logits
+    teacher.model.activation_fn = torch.nn.Identity()
+    assert Teacher(teacher.model, CPU).gives_logits

@@ -10,6 +10,7 @@ GOLD = pd.DataFrame(
         "passage_ids": [["p1", "p2"], ["p3"]],
         "answers": [["a", "b"], ["c"]],
         "document_ids": [["d1", "d2"], ["d3"]],
+        "file": ["mine", "mine"],
         "split": ["", ""],
         "supervision": ["judged", "judged"],
     }
@@ -64,9 +65,9 @@ def test_examples_are_training_queries_with_all_their_right_passages_and_ids_of_
     queries, qrels, answers = example_tables(GOLD)
     assert queries.columns.tolist() == QUERY_COLUMNS
     assert set(queries["origin"]) == {"written"}
-    assert queries[["query_id", "kind", "split", "passage_id", "cut_end"]].to_numpy().tolist() == [
-        ["e-1", "example", "train", "p1", 0],
-        ["e-2", "example", "train", "p3", 0],
+    assert queries[["query_id", "kind", "split", "file", "passage_id", "cut_end"]].to_numpy().tolist() == [
+        ["e-1", "example", "train", "mine", "p1", 0],
+        ["e-2", "example", "train", "mine", "p3", 0],
     ]
     assert qrels.to_numpy().tolist() == [["e-1", "p1", 1], ["e-1", "p2", 1], ["e-2", "p3", 1]]
     assert answers[["query_id", "answers"]].to_numpy().tolist() == [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-GOLD_COLUMNS = ["query_id", "text", "passage_ids", "answers", "document_ids"]
+GOLD_COLUMNS = ["query_id", "text", "passage_ids", "answers", "document_ids", "file"]
 # Who says which passages answer a question: a person, nobody but the answers that they hold, or nobody at all.
 JUDGED, DISTANT, ANSWERS = "judged", "distant", "answers"
 SAMPLE_QUESTIONS = Path(__file__).with_name("sample_questions.jsonl")
@@ -104,8 +104,9 @@ def resolve_questions(questions: list[Question], passages: pd.DataFrame) -> tupl
         questions: from `read_questions`.
         passages: passage_id, document_id, title, start.
     Returns:
-        query_id, text, passage_ids, answers, document_ids, one row per question of which something was found; and the
-        names that were not found, as {"question", "passage", "where"} rows (another Python version lacks some).
+        query_id, text, passage_ids, answers, document_ids, file (its stem), one row per question of which something
+        was found; and the names that were not found, as {"question", "passage", "where"} rows (another Python version
+        lacks some).
     Raises:
         ValueError: two files ask the same question.
     """
@@ -135,6 +136,7 @@ def resolve_questions(questions: list[Question], passages: pd.DataFrame) -> tupl
                     "passage_ids": list(dict.fromkeys(passage_id for passage_id, _ in found)),
                     "answers": list(question.answers),
                     "document_ids": sorted({document_id for _, document_id in found}),
+                    "file": Path(question.where.rpartition(":")[0]).stem,
                 }
             )
     return pd.DataFrame(rows, columns=GOLD_COLUMNS), missing

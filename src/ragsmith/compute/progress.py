@@ -18,6 +18,8 @@ def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
     Args:
         label: what is being done; empty shows nothing.
         total: items in all.
+
+    The time left is reckoned from what is done after the first call, which may tell what was done before.
     """
     if not label:
         yield lambda count: None
@@ -27,16 +29,19 @@ def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
         with tqdm(total=total, desc=label, unit="", dynamic_ncols=True, leave=False) as bar:
             yield lambda count: bar.update(count) and None
     else:
-        begun = last = time.monotonic()
+        last = time.monotonic()
         done = 0
+        first: tuple[float, int] | None = None
 
         def advance(count: int) -> None:
-            nonlocal done, last
+            nonlocal done, first, last
             done += count
             now = time.monotonic()
+            begun, before = first or (last, 0)
+            first = first or (now, done)
             if now - last >= LOG_EVERY_SECONDS:
                 last = now
-                remaining = (now - begun) / max(done, 1) * (total - done)
+                remaining = (now - begun) / max(done - before, 1) * (total - done)
                 logger.info("%s: %d of %d, about %.0f s left", label, done, total, remaining)
 
         yield advance

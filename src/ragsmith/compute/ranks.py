@@ -134,9 +134,13 @@ def together() -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         failure = error
-    if somewhere(failure is not None):
-        here = "" if failure is not None else " in another process"
-        raise OutOfMemory(f"out of memory{here}") from failure
+    try:
+        if somewhere(failure is not None):
+            here = "" if failure is not None else " in another process"
+            raise OutOfMemory(f"out of memory{here}") from failure
+    finally:
+        # It holds this frame, by its traceback, and by those below it all that the step had computed.
+        failure = None
 
 
 def somewhere(here: bool) -> bool:

@@ -12,11 +12,11 @@ from pydantic import BaseModel, ConfigDict
 
 from ragsmith.evaluate._checks import listed, repeated, require_columns, some
 from ragsmith.evaluate.agreement import fleiss_kappa, pairwise_agreement
-from ragsmith.evaluate.answers import exact_match
 from ragsmith.evaluate.significance import estimates
 from ragsmith.llm.client import LLMClient
 from ragsmith.llm.messages import Failure, Message, Prompt
 from ragsmith.llm.settings import LLMError
+from ragsmith.read.same_answer import exact_match
 
 logger = logging.getLogger(__name__)
 

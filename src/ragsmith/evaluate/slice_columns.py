@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 
 from ragsmith.evaluate._checks import listed, repeated, require_columns, some
-from ragsmith.evaluate.answers import normalise
 from ragsmith.evaluate.question_kinds import OTHER, UNSPACED, answer_type, content_words, question_word
+from ragsmith.read.same_answer import normalise
 from ragsmith.retrieve.bm25 import words
 from ragsmith.retrieve.passage_text import passage_inputs
 

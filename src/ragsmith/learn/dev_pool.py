@@ -1,4 +1,4 @@
-"""The passages that dev questions are searched in while training: few, and none of the hard ones missing."""
+"""The passages that dev questions are searched in: while training few, for the gate as many as may be."""
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,9 @@ def dev_set(
 ) -> DevSet:
     """Dev questions with a pool: every right passage, the base model's nearest, and random ones up to `size`.
 
-    Scores over a pool are higher than over the whole corpus; they serve to compare weights with each other.
+    Scores over a pool are higher than over the whole corpus; they serve to compare weights of one training with each
+    other. With the base they serve less well: what is near to it is in the pool, and what a tuned model alone finds
+    near is there by chance. For the gate the pool is so large that it mostly holds all passages.
 
     Args:
         queries: query_id, text: the dev questions.

@@ -74,15 +74,18 @@ def gate(
     Raises:
         UntrainedModel: last equals base: nothing was trained.
     """
-    if all(bool((last[name] == tensor).all()) for name, tensor in base.items()):
+    if same_weights(base, last):
         raise UntrainedModel(
             "The weights after training equal those before: nothing was learned. "
             "Check learning_rate and that the training queries are not empty."
         )
     weights = {"best": best, "average": average(base, best if best is not None else last), "last": last, "base": base}
     present = {name: tensors for name, tensors in weights.items() if tensors is not None}
+    scores = dict(known or {})
+    if best is not None and same_weights(best, last) and len({"best", "last"} & scores.keys()) == 0:
+        scores["best"] = scores["last"] = score(best)  # the last evaluation was the best one
     candidates = choose(
-        {name: known[name] if known and name in known else score(tensors) for name, tensors in present.items()}, metric
+        {name: scores[name] if name in scores else score(tensors) for name, tensors in present.items()}, metric
     )
     shipped = next(candidate.name for candidate in candidates if candidate.shipped)
     table = [
@@ -111,6 +114,11 @@ def with_original(table: "list[dict[str, object]]", score: float, metric: str) -
     ]
     reason = f"highest dev {metric}: nothing beat the model as it was before its pooling or prompts were changed"
     return [*others, {**row, "reason": reason}]
+
+
+def same_weights(one: "Weights", other: "Weights") -> bool:
+    """Whether all are equal."""
+    return all(bool((other[name] == tensor).all()) for name, tensor in one.items())
 
 
 def average(one: "Weights", other: "Weights") -> "Weights":

@@ -23,6 +23,7 @@ from ragsmith.learn.lora import LoraSettings
 from ragsmith.learn.mine_again import FreshNegatives
 from ragsmith.learn.stages import RetrieverData, Stage
 from ragsmith.learn.train_retriever import RetrieverRun, RetrieverSettings, train_retriever
+from ragsmith.store import Provenance, current_provenance, recording
 
 logger = logging.getLogger(__name__)
 
@@ -88,26 +89,38 @@ def write_job(job: Path, base: Path, data: RetrieverData, settings: RetrieverSet
         {**asdict(stage), "query_ids": None if stage.query_ids is None else sorted(stage.query_ids)}
         for stage in data.stages
     ]
-    dev = {**asdict(data.dev), "relevant": [sorted(right) for right in data.dev.relevant]}
     content = {
         "base": str(base.resolve()),
-        "dev": dev,
+        "dev": dev_json(data.dev),
+        "judge": None if data.judge is None else dev_json(data.judge),
         "stages": stages,
         "settings": asdict(settings),
         "machine": asdict(machine),
         "original": None if data.original is None else str(data.original.resolve()),
         "mine_again": data.mine_again is not None,
+        # Which code trains: a context variable does not reach other processes.
+        "provenance": asdict(provenance) if (provenance := current_provenance()) else None,
     }
     if data.mine_again is not None:
         data.mine_again.write(job / MINE_AGAIN)
     (job / JOB).write_text(json.dumps(content), "utf-8")
 
 
+def dev_json(dev: DevSet) -> dict[str, Any]:
+    """Dev questions as JSON has them."""
+    return {**asdict(dev), "relevant": [sorted(right) for right in dev.relevant]}
+
+
+def dev_of_json(content: dict[str, Any]) -> DevSet:
+    """The inverse of `dev_json`."""
+    return DevSet(**{**content, "relevant": [set(right) for right in content["relevant"]]})
+
+
 def read_job(job: Path) -> tuple[Path, RetrieverData, RetrieverSettings, Machine]:
     """The inverse of `write_job`."""
     content: dict[str, Any] = json.loads((job / JOB).read_text("utf-8"))
     tables = {name: pd.read_parquet(job / f"{name}.parquet") for name in TABLES}
-    dev = DevSet(**{**content["dev"], "relevant": [set(right) for right in content["dev"]["relevant"]]})
+    judge = None if content["judge"] is None else dev_of_json(content["judge"])
     stages = tuple(
         Stage(**{**stage, "query_ids": None if stage["query_ids"] is None else frozenset(stage["query_ids"])})
         for stage in content["stages"]
@@ -126,15 +139,22 @@ def read_job(job: Path) -> tuple[Path, RetrieverData, RetrieverSettings, Machine
     )
     original = None if content["original"] is None else Path(content["original"])
     fresh = FreshNegatives.read(job / MINE_AGAIN) if content["mine_again"] else None
-    data = RetrieverData(**tables, dev=dev, stages=stages, mine_again=fresh, original=original)
+    dev = dev_of_json(content["dev"])
+    data = RetrieverData(**tables, dev=dev, stages=stages, mine_again=fresh, original=original, judge=judge)
     return Path(content["base"]), data, typed, Machine(**content["machine"])
+
+
+def read_provenance(job: Path) -> Provenance | None:
+    """Of the step that wrote the job; None where none did."""
+    content = json.loads((job / JOB).read_text("utf-8"))["provenance"]
+    return None if content is None else Provenance(**content)
 
 
 def work_on(job: Path, work: Path) -> None:
     """One process of a job, alone or in a group that it has been told of; the first one leaves the result."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     base, data, settings, machine = read_job(job)
-    with process_group(machine.device):
+    with recording(read_provenance(job)), process_group(machine.device):
         run = train_retriever(base, data, settings, machine, work)
         if rank() == 0:
             result = {"model": str(run.model), "report": run.report, "log": str(run.log)}

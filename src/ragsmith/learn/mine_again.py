@@ -8,12 +8,15 @@ from typing import Any
 import pandas as pd
 
 from ragsmith.compute.device import Machine
-from ragsmith.compute.ranks import rank, wait_for_all, world
+from ragsmith.compute.ranks import rank, wait_for_all
+from ragsmith.learn.stages import table_hash
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.index import DenseIndex
 from ragsmith.retrieve.mine import MiningData, MiningSettings, mine_hard_negatives
+from ragsmith.retrieve.models import model_hash
 from ragsmith.retrieve.passage_text import passage_inputs
 from ragsmith.retrieve.teacher import Teacher
+from ragsmith.store import current_provenance, hash_json, publish_file
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ class FreshNegatives:
         pool: ids of the passages that may become negatives.
         settings: those of the first mining.
         machine: where it computes.
-        work: vectors and a teacher's scores are kept here, so that a killed run does not compute again what it had.
+        work: vectors, a teacher's scores, and what was found are kept here, so that a killed run does not compute
+            again what it had.
         given: see `MiningData`.
         reranker: folder of the cross-encoder that judges; None judges by cosine.
         batch_tokens: see `Teacher`.
@@ -48,16 +52,35 @@ class FreshNegatives:
 
     def __call__(self, encoder: Encoder, query_ids: list[str]) -> pd.DataFrame:
         """query_id, positive_ids, negative_ids, negative_scores, teacher_scores, by the encoder's own vectors."""
-        if world() == 1:
-            return self._mined(encoder, query_ids)
-        found = self.work / "mined.parquet"
-        if rank() == 0:
-            self._mined(encoder, query_ids).to_parquet(found, index=False)
-        wait_for_all()  # and nobody mines again before all have trained on this
+        found = self.work / f"mined-{self._key(encoder, query_ids)[:16]}.parquet"
+        if rank() == 0 and not found.is_file():
+            self.work.mkdir(parents=True, exist_ok=True)
+            table = self._mined(encoder, query_ids)
+            publish_file(found, lambda path: table.to_parquet(path, index=False))
+        wait_for_all()
         return pd.read_parquet(found)
 
+    def _key(self, encoder: Encoder, query_ids: list[str]) -> str:
+        """Hash of all that decides what is found: a stage that is done asks again when a killed run goes on."""
+        provenance = current_provenance()
+        return hash_json(
+            [
+                provenance.fingerprint if provenance else None,
+                [tower.identity() for tower in encoder.different_towers],
+                [encoder.prompt("query"), encoder.prompt("passage")],
+                asdict(self.machine),
+                asdict(self.settings),
+                query_ids,
+                table_hash(self.queries[["query_id", "text"]]),
+                table_hash(self.passages[["passage_id", "document_id", "title", "text"]]),
+                {query_id: list(self.positives[query_id]) for query_id in query_ids},
+                sorted(self.pool),
+                None if self.given is None else table_hash(self.given),
+                None if self.reranker is None else model_hash(str(self.reranker)),
+            ]
+        )
+
     def _mined(self, encoder: Encoder, query_ids: list[str]) -> pd.DataFrame:
-        self.work.mkdir(parents=True, exist_ok=True)
         label = "mining again, passages"
         vectors = encoder.encode(passage_inputs(self.passages), "passage", label, cache=self.work / "fresh")
         chosen = self.queries.set_index("query_id").loc[query_ids].reset_index()

@@ -47,11 +47,12 @@ class RetrieverData:
     Attributes:
         queries, mined: see `training_examples`.
         passages: passage_id, title, text.
-        dev: steers training and decides at the gate.
+        dev: steers training.
         stages: one after the other; none means one stage with all mined queries.
         mine_again: gives `mined` of given query ids anew, by the model that it is handed; needed by stages that ask.
         original: the model before its pooling or its prompts were changed, which the gate looks at too; None when
             training begins with it.
+        judge: what the gate decides by, the questions of dev over more passages; None takes dev itself.
     """
 
     queries: pd.DataFrame
@@ -61,6 +62,7 @@ class RetrieverData:
     stages: tuple[Stage, ...] = ()
     mine_again: Callable[[Encoder, list[str]], pd.DataFrame] | None = None
     original: Path | None = None
+    judge: DevSet | None = None
 
     def summary(self) -> dict[str, Any]:
         """What was trained on, for report and model card: counts, and hashes by which it can be known again."""

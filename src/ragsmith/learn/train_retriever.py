@@ -89,7 +89,7 @@ class Trained:
 
     Attributes:
         untouched, last, best: weights before training, after it, and at their best (None when nothing beat the first).
-        known: dev scores that are known already, by name.
+        known: scores on dev that are known already, by name.
         stages, alone: reports of the stages, and of those that were trained alone for comparison.
     """
 
@@ -168,17 +168,19 @@ def ship(
     Returns:
         The finished folder, and the report.
     """
+    judge = data.dev if data.judge is None else data.judge
+    known = trained.known if data.judge is None else {}
 
     def score(candidate: dict[str, Any]) -> float:
         encoder.model.load_state_dict(candidate)
-        return dev_score(encoder, data.dev)
+        return dev_score(encoder, judge)
 
     metric, last = ContrastiveTask.metric, trained.stages[-1]
-    shipped, table = gate(trained.untouched, trained.last, trained.best, score, metric, trained.known)
+    shipped, table = gate(trained.untouched, trained.last, trained.best, score, metric, known)
     encoder.model.load_state_dict(shipped)
     if data.original is not None:
         original = Encoder.load(data.original, encoder.machine)
-        table = with_original(table, dev_score(original, data.dev), metric)
+        table = with_original(table, dev_score(original, judge), metric)
         encoder = original if table[-1]["shipped"] else encoder
     encoder.model.eval()
     folder = work / "model"
@@ -186,7 +188,8 @@ def ship(
     encoder.model.save(str(folder), create_model_card=False, safe_serialization=True)
     report = {
         "gate": table,
-        "metric": f"dev {metric} over a pool of {len(data.dev.passage_ids)} passages",
+        "metric": f"dev {metric} over {len(judge.passage_ids)} of {len(data.passages)} passages",
+        "steered_by": len(data.dev.passage_ids),
         "scores": last["scores"],
         "steps": last["steps"],
         "stopped_early": last["stopped_early"],

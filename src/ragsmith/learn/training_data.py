@@ -97,9 +97,9 @@ def chosen_queries(queries: pd.DataFrame, train_on: str, enough_examples: int) -
     """The training queries of the wanted kind.
 
     Args:
-        queries: query_id, kind, origin, split and any other columns.
+        queries: query_id, kind, origin, file, split and any other columns.
         train_on: `examples` (written by hand), `structural`, `all`; `auto` takes examples when there are enough of
-            them, else all. Or a kind of query, or an origin.
+            them, else all. Or a kind of query, an origin, or the stem of the file that they come from.
         enough_examples: for `auto`.
     Returns:
         The training queries, in their order.
@@ -111,10 +111,10 @@ def chosen_queries(queries: pd.DataFrame, train_on: str, enough_examples: int) -
     if train_on == "auto":
         train_on = "examples" if written.sum() >= enough_examples else "all"
     groups = {"examples": train[written], "structural": train[~written], "all": train}
-    named = (train["kind"] == train_on) | (train["origin"] == train_on)
+    named = (train["kind"] == train_on) | (train["origin"] == train_on) | (train["file"] == train_on)
     chosen = groups.get(train_on, train[named])
     if chosen.empty:
-        known = sorted({*groups, *train["kind"], *train["origin"]})
+        known = sorted({*groups, *train["kind"], *train["origin"], *train["file"]} - {""})
         raise ValueError(f"There is no training query to train on {train_on!r}. There are: {', '.join(known)}.")
     return chosen
 
@@ -175,7 +175,7 @@ class BatchBuilder:
         before, after = (sum(len(example.negative_ids) for example in some) for some in (examples, self.examples))
         self.left_out = before - after
         self.short = sum(len(example.negative_ids) < negatives for example in self.examples)
-        self.cut_texts = self._without_cuts(used)
+        self.cut_texts = self._without_cuts(used) if cut_probability else {}
         self._last_order: tuple[int, np.ndarray] = -1, np.empty(0, dtype=np.int64)
 
     def __len__(self) -> int:

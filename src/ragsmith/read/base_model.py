@@ -39,7 +39,7 @@ def model_shape(folder: Path) -> str:
     """An encoder, an encoder-decoder or a causal language model; empty where config.json does not say."""
     try:
         config: Any = json.loads((folder / "config.json").read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return ""
     names = config.get("architectures") if isinstance(config, dict) else None
     if not isinstance(names, list):

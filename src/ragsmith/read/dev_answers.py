@@ -2,21 +2,19 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from ragsmith.read.examples import ReadingExample
 from ragsmith.read.extractive import ExtractiveReader
 from ragsmith.read.reading import Span
+from ragsmith.read.same_answer import exact_match
 from ragsmith.retrieve.has_answer import has_answer
 
 
-def same_answer(answer: str, accepted: Sequence[str]) -> bool:
-    """Whether an answer equals one of the accepted, but for case and the white space around it."""
-    return answer.strip().casefold() in {text.strip().casefold() for text in accepted}
-
-
 def exact_share(spans: Sequence[Span | None], examples: Sequence[ReadingExample]) -> float:
-    """Share of the examples whose span is an accepted answer."""
+    """Share of the examples whose span is an accepted answer, by the exact match of the report."""
     right = sum(
-        span is not None and same_answer(span.text, e.answers) for span, e in zip(spans, examples, strict=True)
+        span is not None and exact_match(span.text, e.answers) for span, e in zip(spans, examples, strict=True)
     )
     return right / len(examples)
 
@@ -26,6 +24,25 @@ def holds_answer(example: ReadingExample) -> bool:
     if example.right:
         return any(passage.passage_id in example.right for passage in example.passages)
     return any(has_answer(passage.text, example.answers) for passage in example.passages)
+
+
+def prior_entropy(cosines: Sequence[Sequence[float]], temperature: float) -> float:
+    """Mean entropy of the softmax over the passages of each question: 1 where all score alike, 0 where one has all.
+
+    Args:
+        cosines: of each question's passages; questions with one passage are passed over.
+        temperature: they are divided by it.
+    Returns:
+        As a share of the highest that there can be; 0 where no question has two passages.
+    """
+    shares = []
+    for some in cosines:
+        if len(some) > 1:
+            scores = np.asarray(some, dtype=np.float64) / temperature
+            logs = scores - scores.max()
+            logs -= np.log(np.exp(logs).sum())
+            shares.append(-(np.exp(logs) * logs).sum() / np.log(len(some)))
+    return float(np.mean(shares)) if shares else 0.0
 
 
 def tune_prior(

@@ -1,5 +1,6 @@
 """Questions with what was retrieved for them, and where their answers stand."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -89,8 +90,7 @@ def right_tokens(
             continue
         marked = [(begin, finish) for identity, begin, finish in example.marks if identity == passage.passage_id]
         if not marked:
-            places = [(answer_place(passage.text, answer, pair), len(answer)) for answer in example.answers]
-            marked = [(begin, begin + length) for begin, length in places]
+            marked = [answer_place(passage.text, answer, pair) for answer in example.answers]
         for begin, finish in marked:
             start = next((t for t, o in enumerate(pair.offsets) if o is not None and o[0] <= begin < o[1]), None)
             end = next((t for t, o in enumerate(pair.offsets) if o is not None and o[0] < finish <= o[1]), None)
@@ -100,13 +100,34 @@ def right_tokens(
     return starts, ends
 
 
-def answer_place(text: str, answer: str, pair: EncodedPair) -> int:
-    """Where an answer begins in a passage, preferably where a token begins and one ends with it; -1: nowhere."""
+def answer_place(text: str, answer: str, pair: EncodedPair) -> tuple[int, int]:
+    """Where an answer begins and ends in a passage; (-1, -1): nowhere.
+
+    As it is written, or else in any case and with any white space between its tokens, which is how a passage is found
+    to hold it (`has_answer`); preferably where a token begins and one ends with it.
+    """
     begins = {offset[0] for offset in pair.offsets if offset is not None}
     finishes = {offset[1] for offset in pair.offsets if offset is not None}
-    first = place = text.find(answer) if answer else -1
-    while place >= 0:
-        if place in begins and place + len(answer) in finishes:
-            return place
-        place = text.find(answer, place + 1)
+    first = -1, -1
+    for pattern in answer_patterns(answer):
+        for found in pattern.finditer(text):
+            begin, finish = found.span(1)  # an empty match at each place: those that overlap are seen too
+            if begin in begins and finish in finishes:
+                return begin, finish
+            first = (begin, finish) if first == (-1, -1) else first
+        if first != (-1, -1):
+            break
     return first
+
+
+def answer_patterns(answer: str) -> list[re.Pattern[str]]:
+    """What an answer is looked for with, in this order; a match is empty, its first group is the place."""
+    tokens = re.findall(r"[^\W_]+|[^\w\s]|_", answer)
+    if not tokens:
+        return []
+    spaced = r"\s*".join(map(re.escape, tokens))
+    # In other letters it must stand by itself: "US" is not in "thus".
+    return [
+        re.compile(f"(?=({re.escape(answer)}))"),
+        re.compile(rf"(?=((?<![^\W_]){spaced}(?![^\W_])))", re.IGNORECASE),
+    ]

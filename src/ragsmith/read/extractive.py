@@ -146,7 +146,7 @@ class ExtractiveReader(ReadsPassages):
             try:
                 values = json.loads(saved.read_text("utf-8")) if saved.is_file() else {}
                 settings = ReaderSettings(**values)
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, RecursionError) as error:
                 raise ModelError(f"{saved} is damaged or of another version: {error}") from error
         verbosity = transformers_logging.get_verbosity()
         transformers_logging.set_verbosity_error()  # it would say that the head is new, which the trainer knows

@@ -97,7 +97,7 @@ def load_settings(folder: Path) -> GenerativeSettings:
         return GenerativeSettings(**(values | {"decoding": Decoding(**values["decoding"])}))
     except FileNotFoundError as error:
         raise ModelError(f"{folder} holds no reader: {READER_FILE} is not there.") from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ModelError(f"{path} is damaged or of another version: {error}") from error
 
 

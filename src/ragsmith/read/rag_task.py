@@ -11,7 +11,7 @@ import numpy as np
 from ragsmith.compute.memory import halved, limits_of, set_limits
 from ragsmith.learn.embedding import TrainingEncoder, set_dropout, shortened
 from ragsmith.learn.ranking import share_of_commonest
-from ragsmith.read.dev_answers import exact_share, holds_answer
+from ragsmith.read.dev_answers import exact_share, holds_answer, prior_entropy
 from ragsmith.read.evidence import Evidence
 from ragsmith.read.examples import ReadingExample
 from ragsmith.read.extractive import ExtractiveReader
@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 # Where more than this share of dev questions gets the very same passages, the retriever answers everything alike.
 COLLAPSED = 0.5
+# Entropy of the prior above which its passages score alike: cosines that differ by less than a hundredth.
+UNDECIDED = 0.999
 MOVING: dict[Encoders, tuple[Kind, ...]] = {"none": (), "questions": ("query",), "both": ("query", "passage")}
 # So many times the passages that are read are looked for where some may be left out.
 SPARE = 2
@@ -385,7 +387,8 @@ class RagTask:
         """Exact match on dev with the index as it is; recall where no reader has a part in the training.
 
         Figures: the share of questions with a right passage among those read, or with an answer in one where none is
-        known; the share that gets the commonest set of passages.
+        known; the share that gets the commonest set of passages; the prior's entropy, 1 where all passages of each
+        question score alike.
         """
         found = self.retrieve(self.dev)
         examples = self.examples(self.dev, found)
@@ -399,9 +402,17 @@ class RagTask:
                 "base is tiny. Lower learning_rate or retriever_rate, raise contrastive_weight, or choose pdist.",
                 100 * alike,
             )
+        entropy = prior_entropy([[score for _, score in some] for some in found], self.settings.temperature)
+        if entropy > UNDECIDED and choice and self.settings.encoders != "none":
+            logger.warning(
+                "All passages of the dev questions score alike (entropy of the prior %.4f of 1): the retriever tells "
+                "nothing apart. Lower learning_rate or retriever_rate, or raise contrastive_weight.",
+                entropy,
+            )
         figures = {
             "recall": float(np.mean([holds_answer(example) for example in examples])),
             "same_passages": alike,
+            "prior_entropy": entropy,
         }
         if self.metric == "recall":
             return figures.pop("recall"), figures

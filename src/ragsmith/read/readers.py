@@ -33,7 +33,7 @@ def reader_kind(folder: Path) -> str:
         raise ModelError(
             f"{folder} holds no reader: {READER_FILE} is not there. Run: kedro run --pipelines rag_training"
         ) from error
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise ModelError(f"{path} is damaged: {error}. Run: kedro run --pipelines rag_training") from error
     if kind not in READERS:
         raise ModelError(f"{path} names a reader {kind!r}. There are: {', '.join(READERS)}.")

@@ -179,7 +179,8 @@ def choose_retriever(task: RagTask, untouched: "dict[str, torch.Tensor]") -> lis
         task: with the weights that shall ship; afterwards with the chosen retriever and its index.
         untouched: all weights before training.
     Returns:
-        Two rows, the retriever before training and the trained one: name, dev scores, whether it ships.
+        Two rows, the retriever before training and the trained one: name, dev scores, what shows a collapse (see
+        `RagTask.dev_score`), whether it ships.
     """
     module, live = task.module.get_submodule("retriever"), task.index
     before = {
@@ -195,7 +196,7 @@ def choose_retriever(task: RagTask, untouched: "dict[str, torch.Tensor]") -> lis
         module.load_state_dict(state)
         live.searcher.index = index
         score, figures = task.dev_score()
-        rows.append({"name": name, task.metric: score, "recall": figures.get("recall", score)})
+        rows.append({"name": name, task.metric: score, "recall": score, **figures})
     better = [(row[task.metric], row["recall"]) for row in rows]
     # Where no step beat the beginning, both are the same weights: the folder that is there ships, and not a copy.
     moved = any(not tensor.equal(before[name]) for name, tensor in trained.items())

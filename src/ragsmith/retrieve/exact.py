@@ -4,7 +4,7 @@ import numpy as np
 
 
 def nearest(queries: np.ndarray, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k nearest passages of each query, by inner product.
+    """The k nearest passages of each query, by inner product; of equal ones, those of the lower row before the others.
 
     Args:
         queries: float32 unit vectors, shape (queries, dimension).
@@ -22,4 +22,6 @@ def nearest(queries: np.ndarray, vectors: np.ndarray, k: int) -> tuple[np.ndarra
         min(k, len(vectors)),
         metric=faiss.METRIC_INNER_PRODUCT,
     )
-    return scores, rows
+    # faiss gives equal ones in any order: what is first would depend on how many are asked for.
+    order = np.lexsort((rows, -scores))
+    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)

@@ -114,16 +114,17 @@ class DenseIndex:
         """
         meta = index_meta(folder)
         hnsw = saved_settings(folder, meta).chosen(len(meta["passage_ids"]))
-        # Copied on write: torch warns of arrays that cannot be written to.
-        mapped: Literal["c"] | None = None if hnsw is None else "c"
         try:
-            vectors = np.asarray(np.load(folder / "vectors.npy", mmap_mode=mapped, allow_pickle=False))
+            # Copied on write: torch warns of arrays that cannot be written to.
+            vectors = np.asarray(np.load(folder / "vectors.npy", mmap_mode="c", allow_pickle=False))
         except (ValueError, EOFError, OSError) as error:
             raise ValueError(f"{folder / 'vectors.npy'} is damaged ({error}). Build the index again.") from error
         if vectors.dtype != np.float32 or vectors.shape != (len(meta["passage_ids"]), meta["dimension"]):
             raise ValueError(f"{folder} is no whole index: vectors {vectors.shape}, {len(meta['passage_ids'])} ids.")
-        if hnsw is None and not np.isfinite(vectors.sum(dtype=np.float64)):  # mapped ones are not read here
-            raise ValueError(f"{folder / 'vectors.npy'} holds numbers that are not finite. Build the index again.")
+        if hnsw is None:  # the others stay mapped, and are not read here
+            vectors = np.array(vectors)
+            if not np.isfinite(vectors.sum(dtype=np.float64)):
+                raise ValueError(f"{folder / 'vectors.npy'} holds numbers that are not finite. Build the index again.")
         return cls(meta["passage_ids"], vectors, hnsw, folder)
 
     @cached_property

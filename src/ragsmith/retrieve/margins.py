@@ -13,7 +13,7 @@ class Margins:
 
     Attributes:
         relative: at most (1 - relative) times the positive's score, and as much below a negative one (the 95 % rule of
-            NV-Retriever, Moreira et al. 2024); None sets no such limit.
+            NV-Retriever, Moreira et al. 2024); of logits, their sigmoids are compared so. None sets no such limit.
         relaxed: relative margins tried in turn for queries that starve.
         absolute: at least this much below the positive's score.
         highest, lowest: limits whatever the positive scores.
@@ -26,7 +26,7 @@ class Margins:
     lowest: float | None = None
 
     def apply(
-        self, block: Block, scores: np.ndarray, reference: np.ndarray, wanted: int
+        self, block: Block, scores: np.ndarray, reference: np.ndarray, wanted: int, logits: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
         """Drop the candidates of a block that may be right.
 
@@ -35,6 +35,7 @@ class Margins:
             scores: of the candidates, shape (queries, width).
             reference: score of each query's weakest positive: with several, each of them is an answer.
             wanted: a query starves that keeps fewer.
+            logits: the scores are such, and a share of them means nothing: of a positive at 0.2, 95 % are 0.19.
         Returns:
             The relative margin that each query has ended with (NaN without one), and which queries starved at first.
         """
@@ -45,6 +46,8 @@ class Margins:
             (scores > self.highest if self.highest is not None else missed, "above_max_score"),
             (scores < self.lowest if self.lowest is not None else missed, "below_min_score"),
         ]
+        if logits:
+            scores, reference = sigmoid(scores), sigmoid(reference)
         fits = block.open
         for over, _ in limits:
             fits &= ~over
@@ -68,3 +71,8 @@ def above(scores: np.ndarray, reference: np.ndarray, margins: np.ndarray) -> np.
     """Which scores, shape (queries, width), are above their query's relative margin; none where it is NaN."""
     ceiling = reference - margins * np.abs(reference)
     return np.asarray(scores > np.where(np.isnan(margins), np.inf, ceiling)[:, None])
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Of each number; in float64, for in float32 all above 17 are one."""
+    return np.asarray(1 / (1 + np.exp(-np.asarray(logits, dtype=np.float64))))

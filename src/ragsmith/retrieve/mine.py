@@ -127,8 +127,9 @@ def mine_hard_negatives(
         machine: where vectors are compared.
         teacher: judges candidates in the place of the cosine.
     Raises:
-        ValueError: there is no query, or none keeps a negative, or none as many as `too_few: drop` wants; a query
-            without positives; a positive that the index does not hold, or a passage of it that is not in the table.
+        ValueError: there is no query, or none keeps a negative, or none as many as `too_few: drop` wants; a teacher
+            that reads fewer candidates than are wanted; a query without positives; a positive that the index does not
+            hold, or a passage of it that is not in the table.
     """
     return Mining(data, settings, machine, teacher).run()
 
@@ -153,6 +154,11 @@ class Mining:
             raise ValueError(
                 "There is no training query to mine negatives for. Add documents, or questions to train on: "
                 "paths.examples and paths.records in conf/<env>/globals.yml say where they lie."
+            )
+        if teacher is not None and settings.rerank_k < settings.num_negatives:
+            raise ValueError(
+                f"rerank_k is {settings.rerank_k} and num_negatives {settings.num_negatives}: a query keeps no more "
+                "negatives than the reranker reads. Raise rerank_k (parameters_negative_mining.yml)."
             )
         self.settings, self.teacher = settings, teacher
         self.query_ids, self.texts = data.queries["query_id"].tolist(), data.queries["text"].tolist()
@@ -271,7 +277,8 @@ class Mining:
 
     def backfill(self, queries: np.ndarray, seen: np.ndarray, wanted: np.ndarray) -> Negatives:
         """Random passages that pass the tests of all others, for queries that lack as many as `wanted`."""
-        width = DRAWN_PER_NEGATIVE * self.settings.num_negatives
+        # Beside what was ranked: on a small pool most of what is drawn has been.
+        width = seen.shape[1] + DRAWN_PER_NEGATIVE * self.settings.num_negatives
         rows = random_rows(self.pool, self.keys[queries], width, self.settings.seed + 1)
         # What the miner has ranked was judged already.
         known = np.asarray([np.isin(row, before) for row, before in zip(rows, seen, strict=True)])
@@ -299,7 +306,8 @@ class Mining:
         begins = np.searchsorted(block.positive_of, np.arange(len(block.queries)))
         reference = np.minimum.reduceat(positive_scores, begins)
         wanted = self.settings.num_negatives if relaxing else 0
-        margins, starved = self.settings.margins.apply(block, scores, reference, wanted)
+        logits = self.teacher is not None and self.teacher.gives_logits
+        margins, starved = self.settings.margins.apply(block, scores, reference, wanted, logits)
         for margin in self.relaxed if relaxing else ():
             if margin != self.settings.margins.relative:
                 self.relaxed[margin] += int((starved & (margins == margin)).sum())

@@ -210,7 +210,7 @@ def check_safetensors(path: Path) -> None:
             end = max(
                 (int(entry["data_offsets"][1]) for name, entry in header.items() if name != "__metadata__"), default=0
             )
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError) as error:
             raise ModelError(f"{path} is truncated or altered: its safetensors header cannot be read.") from error
     if size != 8 + length + end:
         raise ModelError(f"{path} is truncated or altered: {size} bytes where its header says {8 + length + end}.")

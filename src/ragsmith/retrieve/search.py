@@ -1,6 +1,7 @@
 """One way to search, for training, evaluation and serving: sparse, dense or both."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ from ragsmith.retrieve.passage_text import passage_inputs
 
 Mode = Literal["bm25", "dense", "hybrid"]
 MODES: tuple[Mode, ...] = ("bm25", "dense", "hybrid")
+NUMBERS_AT_ONCE = 1 << 22  # of the vectors that cosines are computed of
 
 
 class Searcher:
@@ -35,8 +37,13 @@ class Searcher:
         self.encoder = encoder
         self.index = index
         self.depth = depth
-        self.sparse = BM25Index(passages["passage_id"].tolist(), passage_inputs(passages))
+        self._passages = passages
         self._row_of = {passage_id: row for row, passage_id in enumerate(index.passage_ids)}
+
+    @cached_property
+    def sparse(self) -> BM25Index:
+        """The index of words, made when it is first asked: dense search does without."""
+        return BM25Index(self._passages["passage_id"].tolist(), passage_inputs(self._passages))
 
     def run(self, query_ids: Sequence[str], texts: Sequence[str], k: int, mode: Mode) -> pd.DataFrame:
         """The k best passages of each query.
@@ -49,8 +56,9 @@ class Searcher:
         if mode not in MODES:
             raise ValueError(f"Unknown search mode {mode!r}. There are: {', '.join(MODES)}.")
         vectors = self.encoder.encode(texts, "query")
-        sparse = self.sparse.run(query_ids, texts, self.depth if mode == "hybrid" else k) if mode != "dense" else None
-        dense = self.index.run(query_ids, vectors, self.depth if mode == "hybrid" else k) if mode != "bm25" else None
+        depth = max(self.depth, k) if mode == "hybrid" else k
+        sparse = self.sparse.run(query_ids, texts, depth) if mode != "dense" else None
+        dense = self.index.run(query_ids, vectors, depth) if mode != "bm25" else None
         found = [run for run in (sparse, dense) if run is not None]
         run = found[0] if len(found) == 1 else reciprocal_rank_fusion(found, depth=k)
         return run.assign(cosine=self.cosines(query_ids, vectors, run))
@@ -58,6 +66,11 @@ class Searcher:
     def cosines(self, query_ids: Sequence[str], vectors: np.ndarray, run: pd.DataFrame) -> np.ndarray:
         """Cosine of each row's query and passage, float32, in the order of `run`."""
         place = {query_id: row for row, query_id in enumerate(query_ids)}
-        of_query = vectors[[place[query_id] for query_id in run["query_id"]]]
-        of_passage = self.index.vectors[[self._row_of[passage_id] for passage_id in run["passage_id"]]]
-        return np.asarray((of_query * of_passage).sum(axis=1))
+        queries = np.asarray([place[query_id] for query_id in run["query_id"]], dtype=np.int64)
+        rows = np.asarray([self._row_of[passage_id] for passage_id in run["passage_id"]], dtype=np.int64)
+        found = np.empty(len(run), dtype=np.float32)
+        size = max(1, NUMBERS_AT_ONCE // vectors.shape[1])
+        for begin in range(0, len(run), size):
+            part = slice(begin, begin + size)
+            found[part] = (vectors[queries[part]] * self.index.vectors[rows[part]]).sum(axis=1)
+        return found

@@ -37,6 +37,9 @@ class Teacher:
         batch_tokens: padded tokens computed at once, about.
     Raises:
         ValueError: the model gives several scores per pair.
+
+    Attributes:
+        gives_logits: whether the scores may be any number; else they lie between 0 and 1.
     """
 
     def __init__(
@@ -54,6 +57,8 @@ class Teacher:
             )
         self.model, self.machine, self.batch_tokens = model.to(machine.device).eval(), machine, batch_tokens
         self.max_tokens = int(model.max_seq_length or 512)
+        # One score per pair goes through a sigmoid, unless the model's configuration says otherwise.
+        self.gives_logits = type(model.activation_fn).__name__ != "Sigmoid"
         self.folder = None
         self.known = KnownScores()
         self.shards = 0
@@ -119,6 +124,11 @@ class Teacher:
             for batch in length_batches(lengths, self.batch_tokens):
                 texts: list[Any] = [(pairs[place][0][:most], pairs[place][1][:most]) for place in batch]
                 scores[batch] = self.model.predict(texts, batch_size=len(batch), show_progress_bar=False)
+        if not np.isfinite(scores).all():
+            raise ValueError(
+                "models.reranker gives scores that are no numbers (NaN or infinite): its weights are damaged, or its "
+                "precision is too low. Set compute.precision to fp32, or take another cross-encoder."
+            )
         return scores
 
     def keep(self, scored: pd.DataFrame) -> None:

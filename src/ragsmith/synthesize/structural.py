@@ -8,7 +8,7 @@ import pandas as pd
 
 from ragsmith.collect.sections import heading_name
 
-QUERY_COLUMNS = ["query_id", "text", "kind", "split", "origin", "passage_id", "cut_start", "cut_end"]
+QUERY_COLUMNS = ["query_id", "text", "kind", "split", "origin", "file", "passage_id", "cut_start", "cut_end"]
 CALL = re.compile(r"^[A-Za-z_][\w.]*(\(.*|)$")
 # A sentence ends at a full stop, question or exclamation mark, or colon before white space, or at a blank line.
 SENTENCE_END = re.compile(r"(?<![ (.][a-z])[.?!:](?=\s|$)|\n\s*\n")
@@ -153,9 +153,9 @@ def generate_queries(passages: pd.DataFrame, splits: pd.DataFrame, required: boo
         splits: document_id, split.
         required: none at all is an error.
     Returns:
-        query_id, text, kind (`lead`, `question`, `heading`), split (of the document), origin (`structural`),
-        passage_id (the positive), cut_start and cut_end (the stretch of the passage's text that the query was taken
-        from: training leaves it out part of the time, so that a match of words alone is not enough).
+        query_id, text, kind (`lead`, `question`, `heading`), split (of the document), origin (`structural`), file
+        (none), passage_id (the positive), cut_start and cut_end (the stretch of the passage's text that the query was
+        taken from: training leaves it out part of the time, so that a match of words alone is not enough).
     Raises:
         ValueError: no passage opens a section with something to ask for.
     """
@@ -186,6 +186,7 @@ def generate_queries(passages: pd.DataFrame, splits: pd.DataFrame, required: boo
                     "kind": kind,
                     "split": split,
                     "origin": "structural",
+                    "file": "",
                     "passage_id": passage.passage_id,
                     "cut_start": start,
                     "cut_end": end,

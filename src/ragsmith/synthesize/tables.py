@@ -5,7 +5,7 @@ import pandas as pd
 from ragsmith.collect.questions import JUDGED, example_id
 from ragsmith.collect.sections import heading_name
 
-QUERY_COLUMNS = ["query_id", "text", "kind", "split", "origin", "passage_id", "cut_start", "cut_end"]
+QUERY_COLUMNS = ["query_id", "text", "kind", "split", "origin", "file", "passage_id", "cut_start", "cut_end"]
 ANSWER_COLUMNS = ["query_id", "answers", "passage_id", "start", "end"]
 
 
@@ -13,7 +13,8 @@ def gold_tables(gold: pd.DataFrame, splits: pd.DataFrame) -> tuple[pd.DataFrame,
     """Questions written by hand as queries, qrels and answers.
 
     Args:
-        gold: query_id, text, passage_ids, answers, document_ids, split (for questions without documents), supervision.
+        gold: query_id, text, passage_ids, answers, document_ids, split (for questions without documents), file,
+            supervision.
         splits: document_id, split.
     Returns:
         queries (kind and origin `gold`, or as origin the supervision of those that nobody judged; passage_id is the
@@ -32,7 +33,7 @@ def gold_tables(gold: pd.DataFrame, splits: pd.DataFrame) -> tuple[pd.DataFrame,
             )
         first = next(iter(row.passage_ids), "")
         origin = "gold" if row.supervision == JUDGED else row.supervision
-        queries.append([row.query_id, row.text, "gold", found.pop(), origin, first, 0, 0])
+        queries.append([row.query_id, row.text, "gold", found.pop(), origin, row.file, first, 0, 0])
         qrels += [[row.query_id, passage_id, 1] for passage_id in row.passage_ids]
         answers.append([row.query_id, list(row.answers), first, -1, -1])
     return (
@@ -46,7 +47,7 @@ def example_tables(examples: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, 
     """Example questions written by hand, all about training documents, as queries, qrels and answers.
 
     Args:
-        examples: query_id, text, passage_ids, answers, supervision.
+        examples: query_id, text, passage_ids, answers, file, supervision.
     Returns:
         queries (kind `example`, split `train`, origin `written`, or the supervision of those that nobody judged;
         passage_id may be empty; nothing is cut), qrels, answers (spans unknown: -1).
@@ -55,7 +56,7 @@ def example_tables(examples: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, 
     for row in examples.itertuples(index=False):
         query_id, first = example_id(row.query_id), next(iter(row.passage_ids), "")
         origin = "written" if row.supervision == JUDGED else row.supervision
-        queries.append([query_id, row.text, "example", "train", origin, first, 0, 0])
+        queries.append([query_id, row.text, "example", "train", origin, row.file, first, 0, 0])
         qrels += [[query_id, passage_id, 1] for passage_id in row.passage_ids]
         answers.append([query_id, list(row.answers), first, -1, -1])
     return (

@@ -207,7 +207,7 @@ def test_dev_and_test_join_the_gold_and_what_is_asked_by_hand_counts_once() -> N
     table, _ = divided(
         ask("a", "p1a", split="dev"), ask("By hand", "p2a", split="test"), ask("t", "p3a", split="train")
     )
-    by_hand = pd.DataFrame([["g-1", "by HAND", ["p9a"], ["x"], ["d9"]]], columns=GOLD_COLUMNS)
+    by_hand = pd.DataFrame([["g-1", "by HAND", ["p9a"], ["x"], ["d9"], "mine"]], columns=GOLD_COLUMNS)
     gold, again = judged_questions(by_hand, table)
     assert list(zip(gold["text"], gold["split"], strict=True)) == [("by HAND", ""), ("a", "dev")] and again == 1
 

@@ -1,7 +1,13 @@
 """Both back ends: the same tests, as they train the same rows."""
 
 import importlib.util
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -141,3 +147,35 @@ def test_the_settings_reach_flagembedding(tiny_model, settings, tmp_path):
         "--seed": "0",
     }
     assert expected.items() <= given.items()
+
+
+def test_flagembedding_does_not_outlive_the_run_that_started_it(tmp_path):
+    stand_in = tmp_path / "stand_in.py"
+    stand_in.write_text("import os, pathlib, time\npathlib.Path('pid').write_text(str(os.getpid()))\ntime.sleep(600)")
+    run = tmp_path / "run.py"
+    run.write_text(
+        "from pathlib import Path\n"
+        "from ragsmith.learn.backends import flagembedding\n"
+        "flagembedding.require, flagembedding.MODULE = lambda: None, 'stand_in'\n"
+        "flagembedding.Encoder = type('Encoder', (), {'load': staticmethod(lambda *_: None)})\n"
+        "flagembedding.arguments = flagembedding.training_rows = lambda *_: []\n"
+        "flagembedding.train(Path('.'), [], None, None, None, Path('work'))\n"
+    )
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    parent = subprocess.Popen([sys.executable, str(run)], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path})
+    try:
+        until(lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text())
+        parent.kill()
+        parent.wait()
+        child = Path("/proc") / (tmp_path / "pid").read_text()
+        until(lambda: not child.exists() or "Z" in (child / "stat").read_text().split(")")[1][:3])
+    finally:
+        parent.kill()
+
+
+def until(holds: Callable[[], object]) -> None:
+    """Wait until something holds, a minute at most."""
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)

@@ -10,7 +10,7 @@ from ragsmith.collect.split import assign, connected
 
 # What a document or a text that stands in several splits belongs to: what is judged is never trained on.
 STRICTNESS = {"": 0, "train": 1, "dev": 2, "test": 3}
-DIVIDED_COLUMNS = [*GOLD_COLUMNS, "negative_ids", "negative_scores", "split", "origin", "supervision"]
+DIVIDED_COLUMNS = [*GOLD_COLUMNS, "negative_ids", "negative_scores", "split", "supervision"]
 
 UNANSWERED = "neither a passage nor an answer"
 JOINED = "joined with the same question"
@@ -33,8 +33,8 @@ def answered_questions(
         duplicates: passage_id, duplicate_of.
     Returns:
         query_id, text, passage_ids, answers (without any: the texts of the right passages, which in WikiQA are
-        sentences), document_ids, negative_ids, negative_scores, split, origin, supervision (`judged`, or `answers`
-        where no passage is known); and how many have no row of their own, by reason.
+        sentences), document_ids, file (of several, the first), negative_ids, negative_scores, split, supervision
+        (`judged`, or `answers` where no passage is known); and how many have no row of their own, by reason.
     """
     kept_as = dict(zip(duplicates["passage_id"], duplicates["duplicate_of"], strict=True))
     document_of = dict(zip(passages["passage_id"], passages["document_id"], strict=True))
@@ -67,10 +67,10 @@ def answered_questions(
                 "answers": list(dict.fromkeys(answer for row in kept for answer in row.answers))
                 or [text_of[found] for found in positives],
                 "document_ids": sorted({document_of[found] for found in positives}),
+                "file": kept[0].origin,
                 "negative_ids": list(negatives),
                 "negative_scores": list(negatives.values()),
                 "split": split,
-                "origin": kept[0].origin,
                 "supervision": JUDGED if positives else ANSWERS,
             }
         )

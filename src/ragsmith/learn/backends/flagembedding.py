@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from ragsmith.compute.device import Machine
+from ragsmith.compute.ranks import die_with_parent
 from ragsmith.learn.backends.rows import SCHEDULES, Row, training_rows
 from ragsmith.learn.train_retriever import RetrieverSettings
 from ragsmith.learn.training_data import Example
@@ -57,7 +58,14 @@ def train(
     command = [sys.executable, "-m", MODULE, *arguments(base, rows, settings, machine, work)]
     log = work / "flagembedding.log"
     with log.open("w", encoding="utf-8") as file:
-        done = subprocess.run(command, env=offline(work), stdout=file, stderr=subprocess.STDOUT, check=False)
+        done = subprocess.run(
+            command,
+            env=offline(work),
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            check=False,
+            preexec_fn=die_with_parent,  # or it would go on beside the one that the next run starts
+        )
     if done.returncode:
         last = "\n".join(log.read_text("utf-8", errors="replace").splitlines()[-5:])
         raise RuntimeError(f"FlagEmbedding ended with status {done.returncode}; {log} has all it said:\n{last}")

@@ -121,7 +121,9 @@ class RagTrainingParams(Params):
     prior_weights: list[float] = Field(
         [0.0, 5.0, 10.0, 20.0, 40.0, 80.0], min_length=1, description="weights of the retrieval score tried on dev"
     )
-    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the learning rate rises")
+    warmup: float = Field(
+        0.1, ge=0, description="share of the steps in which the learning rate rises; from 1 on, their number"
+    )
     schedule: Literal["cosine", "linear", "polynomial", "constant"] = Field(
         "cosine", description="how the learning rate falls to zero afterwards"
     )

@@ -21,6 +21,11 @@ def half(value: Any) -> Any:
     return "auto" if value else UNCHANGED
 
 
+def schedule(value: Any) -> Any:
+    """Their schedule as ours: their polynomial one is of power 1, that is, linear."""
+    return {"constant_with_warmup": "constant", "polynomial": "linear"}.get(value, value)
+
+
 # Other name → our name, and our value from theirs.
 ALIASES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "num_train_epochs": ("epochs", lambda value: value),
@@ -29,7 +34,7 @@ ALIASES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "query_max_length": ("max_query_tokens", lambda value: value),
     "passage_max_len": ("max_passage_tokens", lambda value: value),
     "passage_max_length": ("max_passage_tokens", lambda value: value),
-    "lr_scheduler_type": ("schedule", lambda value: value),
+    "lr_scheduler_type": ("schedule", schedule),
     "gradient_accumulation_steps": ("accumulation", lambda value: value),
     "warmup_ratio": ("warmup", share),
     "warmup_steps": ("warmup", lambda value: value or UNCHANGED),  # none is their default, and leaves it to the ratio
@@ -60,6 +65,7 @@ ALWAYS: dict[str, tuple[Any, str]] = {
     "shuffle_ratio": (0, "texts are trained on as they stand"),
     "small_threshold": (0, "data sets are not joined by their size; choose queries with train_on or stages"),
     "drop_threshold": (0, "no data set is left out for its size; choose queries with train_on or stages"),
+    "dataloader_drop_last": (True, "what makes no whole batch sits out, other queries each epoch; lower batch_size"),
     "use_fast_tokenizer": (True, "a model folder brings its own tokenizer, tokenizer.json"),
     "max_steps": (-1, "set epochs: training goes over all queries so many times"),
 }
@@ -81,7 +87,6 @@ ELSEWHERE = {
 # Arguments that decide nothing that is learned, and how it is here.
 NEEDLESS = {
     "cache_path": "what was computed is kept below paths.data",
-    "dataloader_drop_last": "the rest of an epoch that makes no whole batch sits out, other queries each time",
     "dataloader_num_workers": "the next batch is made while one is computed",
     "dataloader_pin_memory": "the next batch is made while one is computed",
     "ddp_find_unused_parameters": "compute.ranks in conf/<env>/globals.yml says how many processes train",
@@ -93,7 +98,7 @@ NEEDLESS = {
     "logging_strategy": "every step is logged",
     "overwrite_output_dir": "what has changed is trained anew",
     "pad_to_multiple_of": "texts are computed without padding",
-    "report_to": "TensorBoard's files are always written; RAGSMITH_MLFLOW=1 adds MLflow",
+    "report_to": "our own engine always writes TensorBoard's files; RAGSMITH_MLFLOW=1 adds MLflow",
     "resume_from_checkpoint": "a run that was killed goes on by itself",
     "run_name": "a run has the name of its session",
     "save_steps": "checkpoint_seconds says how often: state is kept by time, and no step is computed twice",

@@ -60,7 +60,11 @@ def train(
     queries = queries[judged]  # the others have answers alone: the reader's affair
     questions = queries[queries["split"] == "dev"]
     vectors = Encoder.load(base_encoder, machine).encode(questions["text"].tolist(), "query")
-    dev = dev_set(questions, vectors, qrels, passages, DenseIndex.load(base_index), params.dev_pool, params.seed)
+    dev, judge = (
+        dev_set(questions, vectors, qrels, passages, DenseIndex.load(base_index), size, params.seed)
+        for size in (params.dev_pool, max(params.dev_pool, params.gate_pool))
+    )
+    wider = len(judge.passage_ids) > len(dev.passage_ids)
     values = params.model_dump()
     contrastive = {name: values[name] for name in ContrastiveSettings.__dataclass_fields__}
     settings = RetrieverSettings(
@@ -72,7 +76,8 @@ def train(
         lora=params.lora.settings(),
         compare_alone=params.compare_alone,
     )
-    stages, wanted = plan(queries, params)
+    # Whatever mining left out is not trained on, and makes no stage either.
+    stages, wanted = plan(queries[queries["query_id"].isin(mined["query_id"])], params)
     mined = mined[mined["query_id"].isin(wanted["query_id"])]
     logger.info("training on %d queries: %s", len(mined), wanted["kind"].value_counts().to_dict())
     fresh = None
@@ -92,7 +97,7 @@ def train(
         )
     base = adapted_base(base_encoder, params.pooling, params.query_prompt, params.passage_prompt, work)
     original = base_encoder if base != base_encoder else None
-    data = RetrieverData(queries, mined, passages, dev, stages, fresh, original)
+    data = RetrieverData(queries, mined, passages, dev, stages, fresh, original, judge if wider else None)
     if params.backend != "native":
         run = train_by(params.backend, base, data, settings, machine, work)
     elif compute.ranks > 1 or compute.backend == "ray":
@@ -113,10 +118,7 @@ def plan(queries: pd.DataFrame, params: RetrieverTrainingParams) -> tuple[tuple[
 
     if not params.stages:
         wanted = chosen_queries(queries, params.train_on, params.enough_examples)
-        written = wanted["kind"] == "example"
-        # At the rate that suits real questions, structural ones alone teach the model to look for equal words.
-        mostly_structural = not written.all() and written.sum() < params.enough_examples
-        rate = params.structural_learning_rate if mostly_structural else None
+        rate = rate_for(wanted, params)
         first = structural_first(queries, wanted, params)
         if first.empty:
             name, chosen, before = "all", None, []
@@ -130,20 +132,36 @@ def plan(queries: pd.DataFrame, params: RetrieverTrainingParams) -> tuple[tuple[
         return (*before, *rounds), pd.concat([first, wanted])
     parts = [chosen_queries(queries, stage.queries, params.enough_examples) for stage in params.stages]
     stages = [
-        Stage(stage.queries, frozenset(part["query_id"]), stage.remine, stage.epochs, stage.learning_rate)
+        Stage(
+            stage.queries,
+            frozenset(part["query_id"]),
+            stage.remine,
+            stage.epochs,
+            stage.learning_rate or rate_for(part, params),
+        )
         for stage, part in zip(params.stages, parts, strict=True)
     ]
     return tuple(stages), pd.concat(parts).drop_duplicates("query_id")
 
 
+def rate_for(wanted: pd.DataFrame, params: RetrieverTrainingParams) -> float | None:
+    """The learning rate of structural queries, where hardly any of the wanted ones are written; else None.
+
+    At the rate that suits real questions, structural ones alone teach the model to look for equal words.
+    """
+    written = wanted["kind"] == "example"
+    mostly_structural = not written.all() and written.sum() < params.enough_examples
+    return params.structural_learning_rate if mostly_structural else None
+
+
 def structural_first(queries: pd.DataFrame, wanted: pd.DataFrame, params: RetrieverTrainingParams) -> pd.DataFrame:
     """The structural queries that `auto` begins with where written ones are trained on; none where they are in them.
 
-    Another trainer knows one stage, and fewer queries than a batch make no step.
+    Another trainer knows one stage, and fewer queries than the batches of a step make none.
     """
     structural = queries[(queries["split"] == "train") & (queries["kind"] != "example")]
     apart = params.train_on == "auto" and params.backend == "native" and (wanted["kind"] == "example").all()
-    return structural if apart and len(structural) >= params.batch_size else structural.iloc[:0]
+    return structural if apart and len(structural) >= params.batch_size * params.accumulation else structural.iloc[:0]
 
 
 def index_tuned(

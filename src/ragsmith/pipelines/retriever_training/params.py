@@ -14,10 +14,16 @@ HIGHEST_TEMPERATURE = 0.5
 class StageParams(Params):
     """One training of a curriculum."""
 
-    queries: str = Field("all", description="which: all, examples, structural, or a kind of query (lead, heading, …)")
+    queries: str = Field(
+        "all",
+        description="which: all, examples, structural, a kind of query (lead, heading, …), or the name of a file of "
+        "records or examples without its endings",
+    )
     remine: bool = Field(False, description="look for negatives again with the model as it is when the stage begins")
     epochs: int | None = Field(None, ge=1, description="null: as for all")
-    learning_rate: float | None = Field(None, gt=0, le=1, description="null: as for all")
+    learning_rate: float | None = Field(
+        None, gt=0, le=1, description="null: as for all; structural_learning_rate where hardly any question is written"
+    )
 
 
 class RetrieverTrainingParams(Params):
@@ -100,6 +106,7 @@ class RetrieverTrainingParams(Params):
     patience: int = Field(3, ge=1, description="evaluations without a gain after which training stops")
     min_delta: float = Field(0.0, ge=0, description="a smaller gain on dev does not count")
     dev_pool: int = Field(2000, ge=10, description="passages that dev questions are searched in while training")
+    gate_pool: int = Field(10_000, ge=10, description="passages that they are searched in for the gate; all, if fewer")
     micro_tokens: int = Field(4096, ge=64, description="tokens in one forward pass")
     activation_gib: float = Field(
         1.5, ge=0, description="a batch that needs more for its backward pass is computed twice, in parts"
@@ -136,6 +143,9 @@ class RetrieverTrainingParams(Params):
         """Refuse what contradicts itself."""
         if self.stages and self.rounds > 1:
             raise ValueError("stages and rounds exclude each other: give a stage remine: true for fresh negatives")
+        if not self.negatives and (self.loss == "margin_mse" or not self.in_batch_negatives):
+            why = "loss is margin_mse" if self.loss == "margin_mse" else "in_batch_negatives is false"
+            raise ValueError(f"negatives is 0 and {why}: there is nothing to push away. Set negatives to 1 or more")
         if self.backend != "native" and (unknown := self.unknown_to_others()):
             raise ValueError(
                 f"backend {self.backend} trains one plain stage with InfoNCE, and knows nothing of "
@@ -181,6 +191,11 @@ class RetrieverTrainingParams(Params):
                 "share their negatives, and the loss is that of one batch. Set it to true, or compute.ranks to 1."
             )
         if self.per_device_train_batch_size is None:
+            if self.batch_size < ranks:
+                raise ValueError(
+                    f"retriever_training.batch_size is {self.batch_size}, and compute.ranks is {ranks}: each process "
+                    "needs a query of every batch. Raise batch_size, or lower compute.ranks."
+                )
             return self
         batch_size = self.per_device_train_batch_size * ranks
         if batch_size < 2:
