@@ -118,3 +118,25 @@ def test_data_sets_are_trained_one_after_the_other_and_each_is_compared_with_its
     assert [[stage["name"], stage["examples"]] for stage in report["stages"]] == expected
     assert [(one["name"], one["examples"]) for one in report["alone"]] == [tuple(expected[1])]
     assert report["stages"][1]["start"] == pytest.approx(report["stages"][0]["best"])
+
+
+def test_retriever_alone_is_trained_on_wikiqa_with_figures_from_before_and_after(project, records) -> None:
+    for other in (records / "zoo-dev.json", records / "zoo-test.jsonl"):
+        other.unlink()  # WikiQA alone: dev and test are taken out of its questions, by document
+    project.run(
+        "--pipelines",
+        f"{PIPELINES},rag_training,evaluation",
+        "--params",
+        "data_collection.sample.enabled=false,data_collection.folder.enabled=false,"
+        "data_collection.split.documents_dev=0.2,data_collection.split.documents_test=0.2,"
+        "retriever_training.batch_size=4,rag_training.batch_size=4,rag_training.mode=retriever_only",
+    )
+    report = json.loads((project.data / "08_reporting/reader.json").read_text())
+    assert [row["name"] for row in report["gate"]] == ["before", "trained"] and report["steps"] > 0
+    assert all(0 <= row["recall"] <= 1 and {"same_passages", "prior_entropy"} <= row.keys() for row in report["gate"])
+    log = pd.read_parquet(project.data / "08_reporting/reader_log.parquet")
+    assert "reader_loss" not in log and log.loc[log["kind"] == "train", "contrastive_loss"].notna().all()
+    meta = json.loads((project.data / "06_models/rag_index/index.json").read_text())
+    assert meta["kind"] == "flat"
+    found = json.loads((project.data / "08_reporting/metrics.json").read_text())["retrieval"]
+    assert {"base", "tuned"} <= found.keys()
