@@ -1,6 +1,6 @@
 """What each part of the retriever's training is worth: the same training with one thing changed.
 
-    python benchmarks/ablation.py [--data data] [--variants ...]   after `kedro run`; 15 to 25 minutes on two cores
+    python benchmarks/ablation.py [--data data] [--variants ...]   after `kedro run`; half an hour on two cores
 
 The tables of a finished run are read from --data and nothing there is changed. All-MiniLM-L6-v2 is trained for one
 epoch on the written questions, 32 a step, as the parameters of `conf/base` have it, unless the variant says otherwise.
@@ -75,6 +75,14 @@ VARIANTS = {
     "no negatives but the batch's": Variant(settings=replace(SETTINGS, negatives=0)),
     "dropout 0.1": Variant(settings=replace(SETTINGS, contrastive=ContrastiveSettings(dropout=None))),
     "float32": Variant(precision="fp32"),
+    "4 negatives": Variant(settings=replace(SETTINGS, negatives=4)),
+    "none of the same document": Variant(replace(MINING, exclude_same_document=True)),
+    "temperature 0.02": Variant(settings=replace(SETTINGS, contrastive=ContrastiveSettings(temperature=0.02))),
+    "rate 2e-5": Variant(settings=slower(2e-5)),
+    "passages of up to 256 tokens": Variant(
+        settings=replace(SETTINGS, contrastive=ContrastiveSettings(max_passage_tokens=256))
+    ),
+    "batches of 128": Variant(settings=replace(SETTINGS, batch_size=128)),
     "structural queries too": Variant(kinds=("example", "structural")),
     "structural alone, rate 5e-6": Variant(settings=slower(5e-6), kinds=("structural",)),
     "structural alone, rate 5e-5": Variant(kinds=("structural",)),

@@ -307,18 +307,23 @@ def score_figures(cosines: "torch.Tensor", targets: "torch.Tensor", ignored: "to
     }
 
 
-def dev_scores(encoder: Encoder, dev: DevSet) -> tuple[float, dict[str, Any]]:
+def dev_scores(encoder: Encoder, dev: DevSet, label: str = "") -> tuple[float, dict[str, Any]]:
     """nDCG@10 of an encoder on dev, higher is better; and the share of questions that get the commonest ten passages.
 
     That share rises to 1 when a model collapses, that is, answers everything alike.
+
+    Args:
+        encoder: as it is now.
+        dev: questions and passages.
+        label: of the progress that is shown; empty shows none.
     """
-    index = DenseIndex(dev.passage_ids, encoder.encode(dev.passages, "passage"))
+    index = DenseIndex(dev.passage_ids, encoder.encode(dev.passages, "passage", label))
     _, rows = index.search(encoder.encode(dev.texts, "query"), k=10)
     ids = np.asarray(dev.passage_ids, dtype=object)
     ranked = [list(ids[row]) for row in rows]
     return ndcg(ranked, dev.relevant, k=10), {"same_top10": share_of_commonest(ranked)}
 
 
-def dev_score(encoder: Encoder, dev: DevSet) -> float:
-    """nDCG@10 of an encoder on dev."""
-    return dev_scores(encoder, dev)[0]
+def dev_score(encoder: Encoder, dev: DevSet, label: str = "") -> float:
+    """nDCG@10 of an encoder on dev; see `dev_scores`."""
+    return dev_scores(encoder, dev, label)[0]

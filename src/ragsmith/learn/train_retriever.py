@@ -173,14 +173,14 @@ def ship(
 
     def score(candidate: dict[str, Any]) -> float:
         encoder.model.load_state_dict(candidate)
-        return dev_score(encoder, judge)
+        return dev_score(encoder, judge, "gate, passages")
 
     metric, last = ContrastiveTask.metric, trained.stages[-1]
     shipped, table = gate(trained.untouched, trained.last, trained.best, score, metric, known)
     encoder.model.load_state_dict(shipped)
     if data.original is not None:
         original = Encoder.load(data.original, encoder.machine)
-        table = with_original(table, dev_score(original, judge), metric)
+        table = with_original(table, dev_score(original, judge, "gate, passages"), metric)
         encoder = original if table[-1]["shipped"] else encoder
     encoder.model.eval()
     folder = work / "model"

@@ -67,9 +67,10 @@ class MiningSettings:
 
     @classmethod
     def of_json(cls, values: Mapping[str, Any]) -> "MiningSettings":
-        """What `dataclasses.asdict` made of settings, after it went through JSON."""
+        """What `dataclasses.asdict` made of settings, after it went through JSON; other keys are not read."""
         margins = {**values["margins"], "relaxed": tuple(values["margins"]["relaxed"])}
-        return cls(**{**values, "margins": Margins(**margins)})
+        own = {name: values[name] for name in cls.__dataclass_fields__}
+        return cls(**{**own, "margins": Margins(**margins)})
 
 
 @dataclass(frozen=True)

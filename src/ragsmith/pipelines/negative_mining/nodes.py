@@ -80,7 +80,7 @@ def mine(
         logger.info("%s queries starved; relaxed: %s", report["starved"], report["relaxed_to_margin"])
     if left_out := len(given_negatives) - report["given"]:
         logger.info("%d given negatives are not used: of no mined query, a right answer or a duplicate", left_out)
-    settings = asdict(mining_settings(params))
+    settings = {**asdict(mining_settings(params)), "rerank_batch_tokens": params.rerank_batch_tokens}
     report = {**report, "given_left_out": left_out, "without_positive": without}
     return mined.table, settings, report, mined.samples, score_figure(report)
 

@@ -93,7 +93,7 @@ def train(
             work,
             given_negatives,
             base_reranker,
-            compute.batch_tokens,
+            mining_settings["rerank_batch_tokens"],
         )
     base = adapted_base(base_encoder, params.pooling, params.query_prompt, params.passage_prompt, work)
     original = base_encoder if base != base_encoder else None
