@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from ragsmith.compute.device import Machine
-from ragsmith.compute.ranks import rank, wait_for_all
+from ragsmith.compute.ranks import rank, wait_for_all, world
 from ragsmith.learn.stages import table_hash
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.index import DenseIndex
@@ -52,13 +52,19 @@ class FreshNegatives:
 
     def __call__(self, encoder: Encoder, query_ids: list[str]) -> pd.DataFrame:
         """query_id, positive_ids, negative_ids, negative_scores, teacher_scores, by the encoder's own vectors."""
-        found = self.work / f"mined-{self._key(encoder, query_ids)[:16]}.parquet"
-        if rank() == 0 and not found.is_file():
-            self.work.mkdir(parents=True, exist_ok=True)
-            table = self._mined(encoder, query_ids)
-            publish_file(found, lambda path: table.to_parquet(path, index=False))
-        wait_for_all()
-        return pd.read_parquet(found)
+        for_all = self.work / "mined.parquet"
+        if rank() == 0:
+            found = self.work / f"mined-{self._key(encoder, query_ids)[:16]}.parquet"
+            if not found.is_file():
+                self.work.mkdir(parents=True, exist_ok=True)
+                mined = self._mined(encoder, query_ids)
+                publish_file(found, lambda path: mined.to_parquet(path, index=False))
+            table = pd.read_parquet(found)
+            if world() == 1:
+                return table
+            publish_file(for_all, lambda path: table.to_parquet(path, index=False))
+        wait_for_all()  # and nobody mines again before all have trained on this
+        return pd.read_parquet(for_all)
 
     def _key(self, encoder: Encoder, query_ids: list[str]) -> str:
         """Hash of all that decides what is found: a stage that is done asks again when a killed run goes on."""
