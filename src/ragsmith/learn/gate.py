@@ -82,7 +82,7 @@ def gate(
     weights = {"best": best, "average": average(base, best if best is not None else last), "last": last, "base": base}
     present = {name: tensors for name, tensors in weights.items() if tensors is not None}
     scores = dict(known or {})
-    if best is not None and same_weights(best, last) and len({"best", "last"} & scores.keys()) == 0:
+    if best is not None and same_weights(best, last) and not {"best", "last"} & scores.keys():
         scores["best"] = scores["last"] = score(best)  # the last evaluation was the best one
     candidates = choose(
         {name: scores[name] if name in scores else score(tensors) for name, tensors in present.items()}, metric

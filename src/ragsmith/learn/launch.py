@@ -28,7 +28,7 @@ from ragsmith.store import Provenance, current_provenance, recording
 logger = logging.getLogger(__name__)
 
 TABLES = ("queries", "mined", "passages")
-JOB, MINE_AGAIN = "job.json", "mine_again"
+JOB, PROVENANCE, MINE_AGAIN = "job.json", "provenance.json", "mine_again"
 
 
 def train_on_ranks(
@@ -98,9 +98,10 @@ def write_job(job: Path, base: Path, data: RetrieverData, settings: RetrieverSet
         "machine": asdict(machine),
         "original": None if data.original is None else str(data.original.resolve()),
         "mine_again": data.mine_again is not None,
-        # Which code trains: a context variable does not reach other processes.
-        "provenance": asdict(provenance) if (provenance := current_provenance()) else None,
     }
+    # Which code trains: a context variable does not reach other processes.
+    provenance = current_provenance()
+    (job / PROVENANCE).write_text(json.dumps(None if provenance is None else asdict(provenance)), "utf-8")
     if data.mine_again is not None:
         data.mine_again.write(job / MINE_AGAIN)
     (job / JOB).write_text(json.dumps(content), "utf-8")
@@ -146,7 +147,7 @@ def read_job(job: Path) -> tuple[Path, RetrieverData, RetrieverSettings, Machine
 
 def read_provenance(job: Path) -> Provenance | None:
     """Of the step that wrote the job; None where none did."""
-    content = json.loads((job / JOB).read_text("utf-8"))["provenance"]
+    content = json.loads((job / PROVENANCE).read_text("utf-8"))
     return None if content is None else Provenance(**content)
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import pandas as pd
@@ -120,6 +121,7 @@ def answer_place(text: str, answer: str, pair: EncodedPair) -> tuple[int, int]:
     return first
 
 
+@lru_cache(maxsize=4096)  # asked for each passage of each step; `re` itself keeps 512
 def answer_patterns(answer: str) -> list[re.Pattern[str]]:
     """What an answer is looked for with, in this order; a match is empty, its first group is the place."""
     tokens = re.findall(r"[^\W_]+|[^\w\s]|_", answer)

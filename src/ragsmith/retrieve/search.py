@@ -45,6 +45,11 @@ class Searcher:
         """The index of words, made when it is first asked: dense search does without."""
         return BM25Index(self._passages["passage_id"].tolist(), passage_inputs(self._passages))
 
+    def prepare(self, mode: Mode) -> None:
+        """Make now what searches of a mode need, and not when the first question waits for it."""
+        if mode != "dense":
+            _ = self.sparse
+
     def run(self, query_ids: Sequence[str], texts: Sequence[str], k: int, mode: Mode) -> pd.DataFrame:
         """The k best passages of each query.
 

@@ -99,6 +99,7 @@ class Engine:
         searcher = Searcher(Encoder.load(bundle / "retriever", machine), DenseIndex.load(bundle / "index"), passages)
         reader = load_reader(bundle / "reader", machine)
         settings = manifest["settings"]
+        searcher.prepare(settings["mode"])
         return cls(searcher, reader, passages, settings["mode"], settings["passages"])
 
     def search(self, question: str, k: int = 10, mode: Mode | None = None) -> list[Hit]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ragsmith.collect.sections import heading_name
+from ragsmith.synthesize.tables import QUERY_COLUMNS
 
-QUERY_COLUMNS = ["query_id", "text", "kind", "split", "origin", "file", "passage_id", "cut_start", "cut_end"]
 CALL = re.compile(r"^[A-Za-z_][\w.]*(\(.*|)$")
 # A sentence ends at a full stop, question or exclamation mark, or colon before white space, or at a blank line.
 SENTENCE_END = re.compile(r"(?<![ (.][a-z])[.?!:](?=\s|$)|\n\s*\n")

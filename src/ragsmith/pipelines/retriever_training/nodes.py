@@ -60,8 +60,9 @@ def train(
     queries = queries[judged]  # the others have answers alone: the reader's affair
     questions = queries[queries["split"] == "dev"]
     vectors = Encoder.load(base_encoder, machine).encode(questions["text"].tolist(), "query")
+    index = DenseIndex.load(base_index)
     dev, judge = (
-        dev_set(questions, vectors, qrels, passages, DenseIndex.load(base_index), size, params.seed)
+        dev_set(questions, vectors, qrels, passages, index, size, params.seed)
         for size in (params.dev_pool, max(params.dev_pool, params.gate_pool))
     )
     wider = len(judge.passage_ids) > len(dev.passage_ids)
