@@ -295,7 +295,8 @@ def test_what_no_request_can_survive_ends_all_of_them(endpoint, code, match):
     with endpoint.client(concurrency=2) as client:
         with pytest.raises(LLMError, match=match):
             client.complete([prompt(str(number)) for number in range(50)])
-    assert len(endpoint.requests) < 10
+    # One of each thread, however late the thread that reads the results has its turn.
+    assert len(endpoint.requests) <= 2
     assert set(endpoint.paths) == {"/v1/chat/completions"}
 
 
@@ -310,7 +311,7 @@ def test_an_endpoint_that_only_fails_is_given_up(endpoint):
     with endpoint.client(max_retries=0, concurrency=1) as client:
         with pytest.raises(LLMError, match=f"{FAILURES_IN_A_ROW} requests in a row came to nothing.*Status 503"):
             client.complete([prompt(str(number)) for number in range(200)])
-    assert len(endpoint.requests) <= FAILURES_IN_A_ROW + 1
+    assert len(endpoint.requests) == FAILURES_IN_A_ROW
 
 
 def test_json_is_asked_for_by_its_schema_and_given_as_a_value(endpoint):

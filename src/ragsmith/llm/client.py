@@ -1,6 +1,7 @@
 """Ask a language model many things at once, and pay for each answer once."""
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -119,24 +120,40 @@ class LLMClient:
         self, prompts: Sequence[Prompt], ask: Callable[[Prompt], Result | Failure], label: str
     ) -> list[Result | Failure]:
         """`ask` for each different prompt, in threads; the first LLMError ends it."""
-        threads = ThreadPoolExecutor(self.settings.concurrency, thread_name_prefix="llm")
+        fatal: list[LLMError] = []
         in_a_row = 0
+        lock = threading.Lock()
+
+        def unless_over(prompt: Prompt) -> Result | Failure:
+            # Seen to here, and not where results are read: until that thread has its turn, these would go on asking.
+            nonlocal in_a_row
+            if fatal:
+                raise fatal[0]
+            try:
+                result = ask(prompt)
+                down = isinstance(result, Failure) and result.kind in {"busy", "timeout"}
+                with lock:
+                    in_a_row = in_a_row + 1 if down else 0
+                    if isinstance(result, Failure) and in_a_row == FAILURES_IN_A_ROW:
+                        raise LLMError(f"{in_a_row} requests in a row came to nothing, the last so: {result.message}")
+            except LLMError as error:
+                fatal.append(error)
+                raise
+            return result
+
+        pool = ThreadPoolExecutor(self.settings.concurrency, thread_name_prefix="llm")
         try:
             asked: dict[Prompt, Future[Result | Failure]] = {}
             for prompt in prompts:
                 if prompt not in asked:
-                    asked[prompt] = threads.submit(ask, prompt)
+                    asked[prompt] = pool.submit(unless_over, prompt)
             with progress(label, total=len(asked)) as advance:
                 for done in as_completed(asked.values()):
-                    result = done.result()
+                    done.result()
                     advance(1)
-                    down = isinstance(result, Failure) and result.kind in {"busy", "timeout"}
-                    in_a_row = in_a_row + 1 if down else 0
-                    if isinstance(result, Failure) and in_a_row == FAILURES_IN_A_ROW:
-                        raise LLMError(f"{in_a_row} requests in a row came to nothing, the last so: {result.message}")
             return [asked[prompt].result() for prompt in prompts]
         finally:
-            threads.shutdown(cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
 
     def _value(self, prompt: Prompt, form: type[Form]) -> Form | Failure:
         wanted = response_format(form, self.settings.structured)
