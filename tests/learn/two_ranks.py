@@ -1,18 +1,22 @@
-"""Write the loss and the gradient of one batch as JSON; run alone, or by torchrun on two processes.
+"""Write the loss and the gradient of one batch as safetensors; run alone, or by torchrun on two processes.
 
-With a place as second argument (nowhere, queries, passages, loss, backward), a whole step is taken; there, the second
-process runs out of memory at first, and the weights after the step are written.
+With places as further arguments (nowhere, queries, passages, loss, backward), a whole step is taken for each; there,
+the second process runs out of memory at first. Each process writes JSON: for each place the loss, the furthest that a
+weight is from those of the first place, and the warnings.
 """
 
 import json
+import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import pandas as pd
 import torch
 from conftest import TOPICS
+from safetensors.torch import save_file
 
 from ragsmith.compute.device import Machine
 from ragsmith.compute.ranks import add_gradients, process_group, rank, world
@@ -41,7 +45,7 @@ class Short(ContrastiveTask):
         return loss, figures
 
 
-def step_with_too_little(task: Short, place: str) -> None:
+def step_with_too_little(task: Short, place: str) -> tuple[float, torch.Tensor]:
     """See above."""
     task.place = place
     embed = task.vectors.embed
@@ -53,9 +57,16 @@ def step_with_too_little(task: Short, place: str) -> None:
     task.vectors.embed = failing
     settings = LoopSettings(1, 1e-3)
     figures = train_step(task, make_optimizer(task.module, settings), settings, task.encoder.machine, 0, 0, 1)
-    if rank() == 0:
-        flat = torch.cat([parameter.detach().flatten() for parameter in task.module.parameters()])
-        Path(sys.argv[1]).write_text(json.dumps({"loss": figures["loss"], "weights": flat.tolist()}))
+    return figures["loss"], torch.cat([parameter.detach().flatten() for parameter in task.module.parameters()])
+
+
+def collected_warnings() -> list[str]:
+    """A list that this process's warnings are appended to."""
+    collected: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: collected.append(record.getMessage())
+    logging.getLogger("ragsmith").addHandler(handler)
+    return collected
 
 
 def main() -> None:
@@ -66,20 +77,31 @@ def main() -> None:
         Example(f"q{n}", f"how to {t}", (f"p{n}",), (f"p{n % 6 + 1}",)) for n, (t, _) in enumerate(TOPICS.values(), 1)
     ]
     with process_group("cpu"):
-        encoder = Encoder.load(resolve_model("random:bert-2x64"), Machine("cpu", "fp32"))
         dev = DevSet(["wait"], [{"p4"}], ["p4"], ["Wait."])
-        builder = BatchBuilder(examples, passages, 5, 1, 0.0, 0)  # an odd number: the shares differ
-        if len(sys.argv) > 2:
-            step_with_too_little(Short(encoder, builder, dev, ContrastiveSettings(), "base"), sys.argv[2])
+
+        def make_task(kind: type[ContrastiveTask]) -> ContrastiveTask:
+            encoder = Encoder.load(resolve_model("random:bert-2x64"), Machine("cpu", "fp32"))
+            builder = BatchBuilder(examples, passages, 5, 1, 0.0, 0)  # an odd number: the shares differ
+            return kind(encoder, builder, dev, ContrastiveSettings(), "base")
+
+        if places := sys.argv[2:]:
+            results: list[dict[str, Any]] = []
+            collected, undisturbed = collected_warnings(), None
+            for place in places:
+                collected.clear()
+                loss, weights = step_with_too_little(make_task(Short), place)
+                undisturbed = weights if undisturbed is None else undisturbed
+                away = (weights - undisturbed).abs().max().item()
+                results.append({"place": place, "loss": loss, "away": away, "warnings": list(collected)})
+            Path(f"{sys.argv[1]}.{rank()}").write_text(json.dumps(results))
             return
-        task = ContrastiveTask(encoder, builder, dev, ContrastiveSettings(), "base")
+        task = make_task(ContrastiveTask)
         loss, _ = task.loss(0, 0)
         loss.backward()
         add_gradients(task.module)
         if rank() == 0:
             flat = torch.cat([p.grad.flatten() for p in task.module.parameters() if p.grad is not None])
-            result = {"world": world(), "loss": loss.item(), "gradient": flat.tolist()}
-            Path(sys.argv[1]).write_text(json.dumps(result))
+            save_file({"world": torch.tensor(world()), "loss": loss.detach(), "gradient": flat}, sys.argv[1])
 
 
 if __name__ == "__main__":
