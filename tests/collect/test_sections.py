@@ -110,4 +110,4 @@ def test_sections_of_random_documents_hold_all_text_but_the_heading_marks() -> N
 def test_a_line_of_a_million_spaces_is_read_at_once() -> None:
     begun = time.perf_counter()
     list(sections("# a" + " " * 1_000_000 + "b" + "#" * 100_000 + "c", "markdown"))
-    assert time.perf_counter() - begun < 20  # and not hours
+    assert time.perf_counter() - begun < 2

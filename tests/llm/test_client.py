@@ -176,7 +176,7 @@ def test_a_silent_endpoint_is_given_up_after_timeout_and_retries(endpoint):
         begun = time.monotonic()
         failure = only(client.complete([prompt("a")]))
     assert failure == Failure("timeout", "No reply within timeout_s (0.2 s). Raise it.")
-    assert 0.4 <= time.monotonic() - begun < 25 and len(endpoint.requests) == 2
+    assert 0.4 <= time.monotonic() - begun < 5 and len(endpoint.requests) == 2
 
 
 def test_a_reply_that_drips_is_cut_off(endpoint):
@@ -194,7 +194,7 @@ def test_a_reply_that_drips_is_cut_off(endpoint):
         begun = time.monotonic()
         failure = only(client.complete([prompt("a")]))
     assert failure.kind == "garbled" and "not whole after timeout_s (0.5 s)" in failure.message
-    assert time.monotonic() - begun < 30  # and not a hundred
+    assert time.monotonic() - begun < 5
 
 
 @pytest.mark.parametrize("code", [200, 400, 500])
