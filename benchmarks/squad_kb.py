@@ -4,6 +4,8 @@
     python benchmarks/squad_kb.py --systems bm25 hybrid   some of the systems alone
     python benchmarks/squad_kb.py --systems end2end_pdist retriever and reader together, 1 h; also _marginal, _emdr2,
                                                          and _none: the reader teaches the retriever nothing
+    python benchmarks/squad_kb.py --systems minilm_tuned_longer hybrid_tuned_longer
+                                                         a reader that is trained on what is found twice as long
     python benchmarks/squad_kb.py --quick                 judges the last full run again
 
 The knowledge base holds all paragraphs of SQuAD dev and SQuADShifts, and 150 Wikipedia articles in passages of 100
@@ -134,6 +136,11 @@ SYSTEMS = {
     "minilm_tuned": System("tuned", "dense"),
     "hybrid_tuned": System("tuned", "hybrid"),
 }
+# As long as those that are trained together: is it the method, or the time?
+LONGER = {
+    "minilm_tuned_longer": System("tuned", "dense", "reader_longer"),
+    "hybrid_tuned_longer": System("tuned", "hybrid", "reader_longer"),
+}
 # Trained together, asked for by name: each trains for a good half hour of its own.
 END2END = {f"end2end_{name}": System(f"end2end_{name}", "dense", f"end2end_{name}_reader") for name in TAUGHT}
 
@@ -143,6 +150,9 @@ PAIRS = [
     ("hybrid", "hybrid_tuned"),
     ("bm25", "hybrid_tuned"),
     *(("minilm_tuned", name) for name in END2END),
+    *(("minilm_tuned_longer", name) for name in END2END),
+    ("minilm_tuned", "minilm_tuned_longer"),
+    ("hybrid_tuned", "hybrid_tuned_longer"),
     *(("end2end_none", name) for name in END2END if name != "end2end_none"),
 ]
 
@@ -374,9 +384,14 @@ def train_spans(bench: Bench, folder: Path) -> Path:
     return train(bench, folder, ALONE, SPANS_LOOP, bench.data.of_split("train"), resolve_model(BASE)).reader
 
 
-def train_on_retrieved(bench: Bench, folder: Path) -> Path:
+def train_on_retrieved(epochs: int) -> Callable[[Bench, Path], Path]:
     """That reader, taught to tell the right passage from the wrong ones that hybrid search finds."""
-    return train(bench, folder, AMONG, AMONG_LOOP, about_wikipedia(bench), bench.model("spans")).reader
+
+    def trained(bench: Bench, folder: Path) -> Path:
+        loop = replace(AMONG_LOOP, epochs=epochs)
+        return train(bench, folder, AMONG, loop, about_wikipedia(bench), bench.model("spans")).reader
+
+    return trained
 
 
 def train_together(objective: Objective) -> Callable[[Bench, Path], Path]:
@@ -407,12 +422,14 @@ def reader_of(name: str) -> Callable[[Bench, Path], Path]:
 MODELS: dict[str, Callable[[Bench, Path], Path]] = {
     "tuned": tune_retriever,
     "spans": train_spans,
-    "reader": train_on_retrieved,
+    "reader": train_on_retrieved(1),
+    "reader_longer": train_on_retrieved(2),
     **{f"end2end_{name}": train_together(name) for name in TAUGHT},
     **{f"end2end_{name}_reader": reader_of(f"end2end_{name}") for name in TAUGHT},
 }
 TRAINED_ON = {
     "reader": ("spans",),
+    "reader_longer": ("spans",),
     **{f"end2end_{name}": ("spans",) for name in TAUGHT},
 }  # what a model's training begins with: its time counts too
 
@@ -422,7 +439,7 @@ def main() -> int:
     options = argparse.ArgumentParser(description="Answers from a knowledge base, by SQuAD dev's questions.")
     options.add_argument("--quick", action="store_true", help="judge the last full run again")
     options.add_argument(
-        "--systems", nargs="+", choices=[*SYSTEMS, *END2END], default=list(SYSTEMS), help="which rows"
+        "--systems", nargs="+", choices=[*SYSTEMS, *LONGER, *END2END], default=list(SYSTEMS), help="which rows"
     )
     options.add_argument(
         "--data", type=Path, default=DATA, help="folder with squad/, squadshifts/, wikipedia_articles/"
@@ -461,7 +478,7 @@ def measure(bench: Bench, systems: Sequence[str], limit: int | None) -> dict[str
     when = {"date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), "revision": revision()}
     rows = {}
     for name in systems:
-        rows[name] = {**when, **answered(bench, {**SYSTEMS, **END2END}[name], asked)}
+        rows[name] = {**when, **answered(bench, {**SYSTEMS, **LONGER, **END2END}[name], asked)}
         means = {key: np.mean(rows[name][key]) for key in SCORES}
         print(f"{name}: " + ", ".join(f"{key} {value:.4f}" for key, value in means.items()), flush=True)
     return {**when, "passages": len(bench.data.passages), "questions": len(asked), "rows": rows}

@@ -136,21 +136,24 @@ def test_training_never_sees_a_passage_of_test_nor_a_question_of_dev(
 ) -> None:
     """Passages of dev's articles are there, for dev questions have to find them."""
     bench = small.Bench(small.knowledge_base(data), tmp_path / "work", Machine("cpu", "fp32"))
-    given = []
+    given, epochs = [], []
 
     def watched(reader, base, train, dev, plan, machine, work):
         given.append((set(base.passages["passage_id"]), train, dev, plan.settings))
+        epochs.append(plan.loop.epochs)
         return train_rag(reader, base, train, dev, plan, machine, work)
 
     monkeypatch.setattr(small, "train_rag", watched)
     bench.model("reader")
+    bench.model("reader_longer")
     split_of = dict(zip(bench.data.questions["query_id"], bench.data.questions["split"], strict=True))
     passages, questions = bench.data.passages, bench.data.questions
     article_of = dict(zip(passages["passage_id"], passages["document_id"], strict=True))
     of_test = {article_of[passage_id] for passage_id in questions.loc[questions["split"] == "test", "passage_id"]}
     text_of = dict(zip(passages["passage_id"], passages["text"], strict=True))
-    # First spans alone, and then among wrong passages.
-    assert [settings.passages for *_, settings in given] == [1, small.TRAINED_PASSAGES]
+    # First spans alone, and then among wrong passages; the longer training begins with the same spans.
+    assert [settings.passages for *_, settings in given] == [1, small.TRAINED_PASSAGES, small.TRAINED_PASSAGES]
+    assert epochs == [1, 1, 2] and given[2][1] == given[1][1]
     for inside, train, dev, _ in given:
         assert inside >= bench.data.trainable and not {article_of[one] for one in inside} & of_test
         assert {split_of[question.query_id] for question in train} == {"train"}
