@@ -1,10 +1,13 @@
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from ragsmith.compute.memory import peak_memory
+from ragsmith.compute import memory
+from ragsmith.compute.memory import GIB, LEAST_ACTIVATIONS, activation_budget, machine_memory, peak_memory
 
 PROGRAM = """
 from pathlib import Path
@@ -68,3 +71,53 @@ def test_the_peak_counts_what_was_held_and_given_back() -> None:
     after = peak_memory()
     assert after is not None
     assert after > before + 50 * 2**20
+
+
+@pytest.fixture
+def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A machine whose control groups have these limits, by their path."""
+
+    def make(told: str, limits: dict[str, str]) -> None:
+        (tmp_path / "own").write_text(told)
+        for name, limit in limits.items():
+            path = tmp_path / "groups" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(limit)
+        monkeypatch.setattr(memory, "OWN_CGROUPS", tmp_path / "own")
+        monkeypatch.setattr(memory, "CGROUPS", tmp_path / "groups")
+
+    return make
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="control groups are Linux's")
+@pytest.mark.parametrize(
+    ("told", "limits", "gib"),
+    [
+        ("0::/\n", {"memory.max": f"{4 * GIB}\n"}, 4),  # in a container
+        ("0::/jobs/17/step\n", {"jobs/17/memory.max": f"{3 * GIB}", "jobs/17/step/memory.max": "max"}, 3),
+        ("9:cpu:/\n4:memory:/jobs/17\n", {"memory/jobs/17/memory.limit_in_bytes": f"{2 * GIB}"}, 2),
+        ("4:memory:/elsewhere\n", {"memory/memory.limit_in_bytes": f"{1 * GIB}"}, 1),
+    ],
+)
+def test_memory_is_what_the_control_groups_leave_of_it(groups, told: str, limits: dict[str, str], gib: int) -> None:
+    groups(told, limits)
+    assert machine_memory() == gib * GIB
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="control groups are Linux's")
+def test_without_a_limit_memory_is_that_of_the_machine(groups) -> None:
+    groups("0::/\n", {"memory.max": "max\n"})
+    told = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal"))
+    assert machine_memory() == pytest.approx(int(told.split()[1]) * 1024, rel=0.01)
+
+
+def test_activations_may_take_an_eighth_of_the_memory_shared_by_the_processes_and_what_was_set_before_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "machine_memory", lambda: 64 * GIB)
+    assert activation_budget(None, "cpu") == 8 * GIB
+    assert activation_budget(None, "cpu", processes=4) == 2 * GIB
+    assert activation_budget(None, "cpu", processes=64) == LEAST_ACTIVATIONS
+    assert (activation_budget(0, "cpu"), activation_budget(0.5, "cpu")) == (0, GIB // 2)
+    monkeypatch.setattr(memory, "machine_memory", lambda: None)
+    assert activation_budget(None, "cpu") == LEAST_ACTIVATIONS

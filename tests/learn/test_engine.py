@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss
 
+from ragsmith.compute import memory
 from ragsmith.learn.contrastive import ContrastiveSettings, ContrastiveTask, DevSet
 from ragsmith.learn.embedding import activation_bytes
 from ragsmith.learn.loop import LoopSettings, make_optimizer, train_step
@@ -303,6 +304,15 @@ def test_memory_that_never_suffices_is_an_error_and_so_is_any_other(make_task, m
         task.loss = lambda epoch, number, raised=raised: (_ for _ in ()).throw(RuntimeError(raised))
         with pytest.raises(kind, match=message):
             train_step(task, optimizer, LoopSettings(1, 1e-3), machine, 0, 0, 1)
+
+
+@pytest.mark.parametrize(("gib", "twice"), [(64, False), (2**-20, True)])
+def test_batch_is_computed_twice_only_where_the_machine_s_memory_asks_for_it(
+    make_task, mined, monkeypatch, gib, twice
+):
+    monkeypatch.setattr(memory, "LEAST_ACTIVATIONS", 0)
+    monkeypatch.setattr(memory, "machine_memory", lambda: int(gib * memory.GIB))
+    assert make_task(mined).vectors.must_recompute([20] * 32, [100] * 96) == twice
 
 
 def test_resumed_training_takes_as_little_memory_as_it_had_come_to_take(make_task, mined):

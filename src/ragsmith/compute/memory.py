@@ -2,10 +2,11 @@
 
 import ctypes
 import gc
+import os
 import platform
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,11 @@ DEFAULT_THRESHOLD = 128 * 1024  # glibc's own, of both
 LARGEST_TRIM, LARGEST_BLOCK = 2**31 - 1, 2**30
 LIMITS = ("micro_tokens", "activation_bytes", "batch_tokens")  # attributes that `shrink` lowers where memory runs out
 SLACK = 2**26  # bytes by which what is kept may grow
+GIB = 2**30
+# What the activations of a batch may take, where nobody says: of a card, which holds weights and optimizer too, and of
+# the machine's memory, which others share; that much at least.
+OF_CARD, OF_MACHINE, LEAST_ACTIVATIONS = 1 / 3, 1 / 8, GIB * 3 // 2
+CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 _lock = threading.Lock()
 _holders: list[object] = []  # the bodies of `freed_memory_kept` that are being run
@@ -106,6 +112,50 @@ def _told_by_kernel(name: str) -> int | None:
         return None
     line = next((line for line in status.splitlines() if line.startswith(name)), None)
     return None if line is None else int(line.split()[1]) * 1024
+
+
+def machine_memory() -> int | None:
+    """The memory of this machine, or what its control groups (a container, a batch job) leave of it, in bytes.
+
+    None where it is not told.
+    """
+    try:
+        found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    except (AttributeError, ValueError, OSError):
+        return None
+    try:
+        groups = OWN_CGROUPS.read_text("ascii", errors="replace").splitlines()
+    except OSError:
+        groups = []
+    for line in groups:
+        _, controllers, path = line.split(":", 2)
+        if controllers not in {"", "memory"}:
+            continue
+        group, name = (CGROUPS / "memory", "memory.limit_in_bytes") if controllers else (CGROUPS, "memory.max")
+        # A limit holds for all groups below it; seen from within a container, its own group is the root.
+        for part in ("", *Path(path).parts[1:]):
+            group /= part
+            with suppress(OSError, ValueError):
+                found.append(int((group / name).read_text("ascii")))  # "max": none
+    return min(found)
+
+
+def activation_budget(gib: float | None, device: str, processes: int = 1) -> int:
+    """What the activations of a batch may take before they are computed twice in place of kept, in bytes.
+
+    Args:
+        gib: as set; None goes by the memory that there is, and not by what is free: the same run then computes the
+            same on the same machine.
+        device: of `Machine`.
+        processes: that compute on this machine; each has a share of its memory, and a card of its own.
+    """
+    import torch
+
+    if gib is not None:
+        return int(gib * GIB)
+    if device == "cuda":
+        return int(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory * OF_CARD)
+    return max(LEAST_ACTIVATIONS, int((machine_memory() or 0) * OF_MACHINE / processes))
 
 
 def activation_bytes(config: Any, lengths: Sequence[int], precision: str, hidden: int = 768) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from ragsmith.compute.memory import limits_of, set_limits
+from ragsmith.compute.memory import activation_budget, limits_of, set_limits
 from ragsmith.compute.ranks import gathered, rank, together, world
 from ragsmith.learn.embedding import TrainingEncoder, set_dropout, shortened
 from ragsmith.learn.loop import PlainTask
@@ -48,7 +48,8 @@ class ContrastiveSettings:
         dropout: share of activations dropped; None takes the model's own, which costs a third of the time on a
             processor.
         micro_tokens: tokens in one forward pass; a batch is sorted by length and split, the loss is the same.
-        activation_gib: when a batch needs more for its backward pass, it is computed twice and kept in parts.
+        activation_gib: when a batch needs more for its backward pass, it is computed twice and kept in parts; None
+            goes by the memory of the machine or the card, see `activation_budget`.
     """
 
     loss: Loss = "auto"
@@ -65,7 +66,7 @@ class ContrastiveSettings:
     fix_position_embedding: bool = False
     dropout: float | None = 0.0
     micro_tokens: int = 4096
-    activation_gib: float = 1.5
+    activation_gib: float | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,8 @@ class ContrastiveTask(PlainTask):
                 f"matryoshka {list(settings.matryoshka)} is longer than the model's vectors ({encoder.dimension})."
             )
         longest = max(settings.max_query_tokens, settings.max_passage_tokens)
-        self.vectors = TrainingEncoder(encoder, settings.micro_tokens, int(settings.activation_gib * 2**30), longest)
+        kept = activation_budget(settings.activation_gib, encoder.machine.device, world())
+        self.vectors = TrainingEncoder(encoder, settings.micro_tokens, kept, longest)
         self._ahead = ThreadPoolExecutor(1, "batches")
         self._coming: dict[tuple[int, int], Future[TokenBatch]] = {}
         self._said = False

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ragsmith.compute.batching import length_batches, token_batches
 from ragsmith.compute.device import Machine, probe
 from ragsmith.compute.limits import COUNT, Limit, check_limits
-from ragsmith.compute.memory import activation_bytes, freed_memory_kept, give_back_freed, halved
+from ragsmith.compute.memory import activation_budget, activation_bytes, freed_memory_kept, give_back_freed, halved
 from ragsmith.compute.progress import progress
 from ragsmith.compute.recompute import each_part
 from ragsmith.read.reading import READER_FILE, Reading, ReadingPassage, ReadsPassages, Span
@@ -29,7 +29,6 @@ logger = logging.getLogger(__name__)
 
 # Tokens in one forward pass. Padded ones are fewer: in short batches there is less padding.
 MICRO_TOKENS, PADDED_TOKENS = 4096, 1024
-ACTIVATION_BYTES = 3 * 2**29  # a backward pass that needs more keeps nothing, and computes each part again
 READ_TOKENS = 16384  # tokens whose passages are sorted by length and read together
 MANY = 64  # questions for which it pays to keep memory between batches
 LIMITS = {
@@ -119,7 +118,8 @@ class ExtractiveReader(ReadsPassages):
                 type(self.model).__name__,
             )
         self.micro_tokens = PADDED_TOKENS if self.packed is None else MICRO_TOKENS
-        self.activation_bytes = ACTIVATION_BYTES
+        # A backward pass that needs more keeps nothing, and computes each part again.
+        self.activation_bytes = activation_budget(None, machine.device)
 
     @classmethod
     def load(

@@ -25,7 +25,7 @@ LIMITS = {
     "max_passage_tokens": COUNT,
     "dropout": Limit(0, 1, below=True, optional=True),
     "micro_tokens": COUNT,
-    "activation_gib": NOT_NEGATIVE,
+    "activation_gib": Limit(0, optional=True),
     "batch_size": COUNT,
     "accumulation": COUNT,
     "seed": SEED,
@@ -107,7 +107,7 @@ class RagSettings:
     max_passage_tokens: int = 256
     dropout: float | None = 0.0
     micro_tokens: int = 4096
-    activation_gib: float = 1.5
+    activation_gib: float | None = None
     batch_size: int = 8
     accumulation: int = 1
     seed: int = 0

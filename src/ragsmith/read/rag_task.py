@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ragsmith.compute.memory import halved, limits_of, set_limits
+from ragsmith.compute.memory import activation_budget, halved, limits_of, set_limits
 from ragsmith.learn.embedding import TrainingEncoder, set_dropout, shortened
 from ragsmith.learn.ranking import share_of_commonest
 from ragsmith.read.dev_answers import exact_share, holds_answer, prior_entropy
@@ -118,7 +118,7 @@ class RagTask:
         self.base_hash = base_hash
         self.batches_per_epoch = len(self.train) // settings.batch_size
         longest = max(settings.max_query_tokens, settings.max_passage_tokens)
-        kept = int(settings.activation_gib * 2**30)
+        kept = activation_budget(settings.activation_gib, self.encoder.machine.device)
         self.vectors = TrainingEncoder(self.encoder, settings.micro_tokens, kept, longest)
         # What a frozen retriever found, by question and how many were asked for. By its id alone a dev question would
         # get what was found for the training question of that id.

@@ -108,8 +108,11 @@ class RetrieverTrainingParams(Params):
     dev_pool: int = Field(2000, ge=10, description="passages that dev questions are searched in while training")
     gate_pool: int = Field(10_000, ge=10, description="passages that they are searched in for the gate; all, if fewer")
     micro_tokens: int = Field(4096, ge=64, description="tokens in one forward pass")
-    activation_gib: float = Field(
-        1.5, ge=0, description="a batch that needs more for its backward pass is computed twice, in parts"
+    activation_gib: float | None = Field(
+        None,
+        ge=0,
+        description="a batch that needs more for its backward pass is computed twice, in parts; null: a third of the "
+        "card's memory, or an eighth of the machine's",
     )
     checkpoint_seconds: float = Field(60, gt=0, description="at most so much work is lost when the process dies")
     seed: Seed = Field(0, description="order, draws and dropout")
