@@ -310,3 +310,26 @@ def test_what_a_failed_try_had_computed_is_gone_before_the_next_one(machine):
     finally:
         gc.enable()
     assert len(task.held) == 3
+
+
+def test_too_little_memory_for_the_optimizer_or_for_dev_is_told_with_what_to_do(toy_task, machine, tmp_path):
+    def short():
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried")
+
+    task, settings = toy_task(), LoopSettings(1, 1e-3)
+    optimizer = make_optimizer(task.module, settings)
+    optimizer.step = short
+    with pytest.raises(MemoryError, match=r"for the optimizer at step 0: (.|\n)*lora\.rank"):
+        train_step(task, optimizer, settings, machine, 0, 0, 1)
+
+    class Wide(toy_task):
+        wrong = "can't allocate memory"
+
+        def evaluate(self):
+            raise RuntimeError(self.wrong)
+
+    with pytest.raises(MemoryError, match="to ask the dev questions after step 0"):
+        train(Wide(), tmp_path / "run", machine)
+    Wide.wrong = "shapes cannot be multiplied"
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        train(Wide(), tmp_path / "other", machine)

@@ -1,3 +1,4 @@
+import json
 from dataclasses import fields, replace
 
 import numpy as np
@@ -131,6 +132,47 @@ def test_untrained_adapters_change_no_vector_and_trained_ones_merge_exactly(tiny
     np.testing.assert_allclose(plain.encode(texts, "query"), trained, atol=1e-5)
 
 
+@pytest.mark.parametrize("similarity", ["dot", None])
+def test_model_without_unit_length_ships_as_one_with_it_that_compares_by_cosine(
+    train, tiny_model, machine, dev, tmp_path, similarity, caplog
+):
+    transformer, pooling, _ = SentenceTransformer(str(tiny_model), device="cpu")
+    base = SentenceTransformer(modules=[transformer, pooling], device="cpu", similarity_fn_name=similarity)
+    folder = tmp_path / f"{similarity}-base"
+    base.save(str(folder), create_model_card=False)
+    result = train(base=folder, epochs=8)
+    assert next(row for row in result.report["gate"] if row["shipped"])["name"] != "base"
+    assert [f"{folder.name} was made to be compared by dot" in text for text in caplog.messages].count(True) == (
+        similarity == "dot"
+    )
+    plain = SentenceTransformer(str(result.model), device="cpu")
+    ours = Encoder.load(result.model, machine).encode(dev.texts, "query")
+    np.testing.assert_allclose(plain.encode_query(dev.texts), ours, atol=1e-5)  # as they come
+    assert not np.allclose(np.linalg.norm(base.encode(dev.texts), axis=1), 1, atol=0.01)
+    assert plain.similarity_fn_name == "cosine"
+    untouched = train(base=folder, epochs=1, learning_rate=1e-9, work="untouched").model
+    assert [type(module).__name__ for module in SentenceTransformer(str(untouched), device="cpu")].count(
+        "Normalize"
+    ) == 1
+
+
+def test_card_and_report_say_the_rate_and_the_epochs_of_each_stage(train):
+    stages = [Stage("first", FIRST, learning_rate=1e-3, epochs=2), Stage("second", SECOND)]
+    result = train(stages, learning_rate=4e-3, epochs=3)
+    told = [(stage["learning_rate"], stage["epochs"]) for stage in result.report["stages"]]
+    assert told == [(1e-3, 2), (4e-3, 3)]
+    card = (result.model / "README.md").read_text("utf-8")
+    assert "| first | 3 | infonce | 0.001 | 2 | 2 |" in card and "| second | 3 | infonce | 0.004 | 3 | 3 |" in card
+    settings = card.split("Settings: ")[1]
+    assert "Trained by ragsmith." in card and "learning_rate" not in settings and "epochs" not in settings
+    log = [json.loads(line) for line in result.log.read_text().splitlines()]
+    peaks = [
+        max(line["learning_rate"] for line in log if line["stage"] == name and "learning_rate" in line)
+        for name in ("first", "second")
+    ]
+    assert peaks[0] <= 1e-3 < peaks[1]
+
+
 def test_card_says_what_was_compared_and_how_it_was_trained(train, tiny_model):
     result = train()
     card = (result.model / "README.md").read_text("utf-8")
@@ -141,7 +183,7 @@ def test_card_says_what_was_compared_and_how_it_was_trained(train, tiny_model):
         f"Tuned from `{tiny_model.name}`" in card
         and "base_model" not in card
         and "seed 0" in card
-        and "learning_rate 0.005" in card
+        and "| infonce | 0.005 | 4 |" in card
     )
     assert SentenceTransformer(str(result.model), device="cpu").encode(["text"]).shape == (1, 64)
     for name, digest in result.report["data"]["hashes"].items():

@@ -120,17 +120,22 @@ def test_trainer_of_others_refuses_two_encoders_and_says_who_takes_them(run, mac
 def test_trainer_of_others_takes_the_rate_of_the_stage_and_knows_but_one(
     run, tiny_model, machine, tmp_path, monkeypatch
 ):
-    rates, real = [], TRAINERS["sentence_transformers"]
+    rates, (real, taken) = [], TRAINERS["sentence_transformers"]
 
     def seen(base, examples, passages, settings, *more):
         rates.append(settings.loop.learning_rate)
         return real(base, examples, passages, settings, *more)
 
-    monkeypatch.setitem(TRAINERS, "sentence_transformers", seen)
+    monkeypatch.setitem(TRAINERS, "sentence_transformers", (seen, taken))
     for stages, rate in (((), 5e-3), ((Stage("structural", learning_rate=1e-3),), 1e-3)):
         data = replace(run.data, stages=stages)
-        train_by("sentence_transformers", tiny_model, data, run.settings(epochs=1), machine, tmp_path / str(rate))
+        settings = run.settings(epochs=1)
+        done = train_by("sentence_transformers", tiny_model, data, settings, machine, tmp_path / str(rate))
         assert rates.pop() == rate
+        card = (done.model / "README.md").read_text("utf-8")
+        assert f"| infonce | {rate} | 1 |" in card and "Trained by sentence_transformers." in card
+        # What it does not know is not said: it has neither patience nor our dropout.
+        assert "patience" not in card and "dropout the model's own" in card and "batch_size 3" in card
     data = replace(run.data, stages=(Stage("one"), Stage("two")))
     with pytest.raises(ValueError, match="sentence_transformers trains one stage, and 2 are asked for"):
         train_by("sentence_transformers", tiny_model, data, run.settings(), machine, tmp_path)

@@ -86,7 +86,7 @@ def test_negatives_of_one_process_alone_are_refused_on_several() -> None:
 def test_memory_setting_stays_where_gradient_checkpointing_is_off() -> None:
     given = {"gradient_checkpointing": False, "activation_gib": 0.5}
     assert RetrieverTrainingParams.model_validate(given).activation_gib == 0.5
-    assert RetrieverTrainingParams(gradient_checkpointing=False).activation_gib == 1.5
+    assert RetrieverTrainingParams(gradient_checkpointing=False).activation_gib is None
 
 
 def test_temperature_at_which_cosines_hardly_differ_is_refused_with_the_reason() -> None:
@@ -144,10 +144,14 @@ def training_queries(written: int, structural: int) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("written", [499, 0])
-def test_hardly_any_written_questions_mean_one_stage_at_the_rate_of_structural_ones(written):
+def test_hardly_any_written_questions_mean_one_stage_at_the_rate_of_structural_ones(written, caplog):
     queries = training_queries(written, 50)
-    stages, wanted = plan(queries, RetrieverTrainingParams(learning_rate=5e-5))
+    with caplog.at_level("INFO"):
+        stages, wanted = plan(queries, RetrieverTrainingParams(learning_rate=5e-5))
     assert [(stage.query_ids, stage.learning_rate) for stage in stages] == [(None, 5e-6)]
+    (told,) = caplog.messages
+    assert told.startswith("learning rate 5e-06 (structural_learning_rate) in place of 5e-05")
+    assert f"{written} of {written + 50} queries" in told
     assert len(wanted) == len(queries)
 
 

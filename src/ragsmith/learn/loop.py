@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from ragsmith.compute.device import Machine
 from ragsmith.compute.limits import COUNT, NOT_NEGATIVE, POSITIVE, SEED, check_limits
-from ragsmith.compute.memory import KeptMemory, freed_memory_kept
+from ragsmith.compute.memory import KeptMemory, freed_memory_kept, is_out_of_memory
 from ragsmith.compute.progress import progress
 from ragsmith.compute.ranks import OutOfMemory, add_gradients, of_first, rank, together, wait_for_all
 from ragsmith.learn.checkpoints import Checkpoints, TrainingState
@@ -267,7 +267,15 @@ def train_step(
     add_gradients(task.module)
     norm = torch.nn.utils.clip_grad_norm_(task.module.parameters(), settings.clip)
     require_finite("norm of the gradient", float(norm), step)  # before the weights are lost to it
-    optimizer.step()
+    try:
+        with together():
+            optimizer.step()
+    except OutOfMemory as error:
+        # Not tried again: some of the weights may have been changed already.
+        raise OutOfMemory(
+            f"There is too little memory for the optimizer at step {step}: it keeps two numbers for each weight. "
+            "Train adapters alone (lora.rank), take a smaller model, or close other programs."
+        ) from error
     means = {name: sum(batch[name] for batch in batches) / len(batches) for name in batches[0]}
     return {"loss": means.pop("loss"), "learning_rate": rate, "gradient_norm": float(norm), **means}
 
@@ -286,7 +294,15 @@ def note_score(
 ) -> None:
     """Evaluate on dev and keep the weights if they are the best so far."""
     task.module.eval()
-    score, figures = task.evaluate() if rank() == 0 else (0.0, {})
+    try:
+        score, figures = task.evaluate() if rank() == 0 else (0.0, {})
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemory(
+            f"There is too little memory to ask the dev questions after step {state.step}. Close other programs, or "
+            "take a smaller model; the training goes on from its last checkpoint."
+        ) from error
     score = of_first(score, str(next(task.module.parameters()).device))
     state.scores[state.step] = score
     record("dev", state.step, {task.metric: score, **figures})

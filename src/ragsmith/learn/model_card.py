@@ -1,5 +1,6 @@
 """The README.md of a tuned retriever: what it is, what it was trained on, and what that was worth."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,16 +10,25 @@ from ragsmith.retrieve.models import HUB_NAME, model_name
 if TYPE_CHECKING:
     from ragsmith.learn.train_retriever import RetrieverSettings
 
+OF_STAGES = {"epochs", "learning_rate"}  # each stage has its own
 TEMPLATE = Path(__file__).parent / "templates" / "model_card.md.j2"
 
 
-def model_card(base: Path, report: dict[str, Any], settings: "RetrieverSettings") -> str:
+def settings_told(settings: "RetrieverSettings") -> dict[str, Any]:
+    """What our own training goes by, beside what each stage says for itself."""
+    adapters = {f"lora_{name}": value for name, value in asdict(settings.lora).items()} if settings.lora.rank else {}
+    flat = {"batch_size": settings.batch_size, "negatives": settings.negatives}
+    flat |= {"cut_probability": settings.cut_probability, **asdict(settings.loop), **asdict(settings.contrastive)}
+    return {name: value for name, value in {**flat, **adapters}.items() if name not in OF_STAGES}
+
+
+def model_card(base: Path, report: dict[str, Any], settings: Mapping[str, Any]) -> str:
     """Markdown with the front matter of sentence-transformers' cards.
 
     Args:
         base: the model that it was tuned from.
         report: of `train_retriever`.
-        settings: of the training.
+        settings: that the training went by, by name.
     """
     import sentence_transformers
     import torch
@@ -26,13 +36,6 @@ def model_card(base: Path, report: dict[str, Any], settings: "RetrieverSettings"
     from jinja2 import Environment
 
     versions = {"torch": torch, "transformers": transformers, "sentence-transformers": sentence_transformers}
-    flat = {
-        "batch_size": settings.batch_size,
-        "negatives": settings.negatives,
-        **asdict(settings.loop),
-        **asdict(settings.contrastive),
-        **({f"lora_{name}": value for name, value in asdict(settings.lora).items()} if settings.lora.rank else {}),
-    }
     # Markdown is no HTML, and nothing from the documents stands in it: names, numbers and settings alone.
     template = Environment(autoescape=False, trim_blocks=True, lstrip_blocks=True).from_string(  # noqa: S701
         TEMPLATE.read_text("utf-8")
@@ -41,6 +44,6 @@ def model_card(base: Path, report: dict[str, Any], settings: "RetrieverSettings"
         base=model_name(base),
         on_hub=bool(HUB_NAME.match(model_name(base))),
         report=report,
-        settings=flat,
+        settings=settings,
         versions={name: module.__version__ for name, module in versions.items()},
     )

@@ -4,6 +4,7 @@ import gc
 import json
 import logging
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +17,12 @@ from ragsmith.learn.contrastive import ContrastiveSettings, ContrastiveTask, dev
 from ragsmith.learn.gate import gate, with_original
 from ragsmith.learn.loop import FitResult, LoopSettings, fit
 from ragsmith.learn.lora import LoraSettings, add_adapters, merged_weights
-from ragsmith.learn.model_card import model_card
+from ragsmith.learn.model_card import model_card, settings_told
 from ragsmith.learn.stages import RetrieverData, Stage
 from ragsmith.learn.training_data import BatchBuilder, training_examples
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.models import model_hash
+from ragsmith.retrieve.routes import end_in_unit_length
 from ragsmith.store import hash_json
 
 if TYPE_CHECKING:
@@ -151,12 +153,18 @@ def train_retriever(
             known["best"] = final.fitted.state.best_score
     best = final.best if final.best is not None else (start if start is not untouched else None)
     trained = Trained(untouched, final.last, best, known, reports, alone)
-    folder, report = ship(base, encoder, trained, data, settings, work)
+    folder, report = ship(base, encoder, trained, data, "ragsmith", settings_told(settings), work)
     return RetrieverRun(folder, report, log)
 
 
 def ship(
-    base: Path, encoder: Encoder, trained: Trained, data: RetrieverData, settings: RetrieverSettings, work: Path
+    base: Path,
+    encoder: Encoder,
+    trained: Trained,
+    data: RetrieverData,
+    trainer: str,
+    settings: Mapping[str, Any],
+    work: Path,
 ) -> tuple[Path, dict[str, Any]]:
     """Let the gate choose, and save what ships with its card.
 
@@ -164,7 +172,8 @@ def ship(
         base: the model that training began with.
         encoder: of that architecture; its weights become those of a candidate.
         trained: what there is to choose from.
-        data, settings, work: as for `train_retriever`.
+        data, work: as for `train_retriever`.
+        trainer, settings: who trained, and by which settings; for the card.
     Returns:
         The finished folder, and the report.
     """
@@ -182,12 +191,14 @@ def ship(
         original = Encoder.load(data.original, encoder.machine)
         table = with_original(table, dev_score(original, judge, "gate, passages"), metric)
         encoder = original if table[-1]["shipped"] else encoder
+    end_in_unit_length(encoder.model)
     encoder.model.eval()
     folder = work / "model"
     shutil.rmtree(folder, ignore_errors=True)
     encoder.model.save(str(folder), create_model_card=False, safe_serialization=True)
     report = {
         "gate": table,
+        "trainer": trainer,
         "metric": f"dev {metric} over {len(judge.passage_ids)} of {len(data.passages)} passages",
         "steered_by": len(data.dev.passage_ids),
         "scores": last["scores"],
@@ -246,6 +257,9 @@ def train_stage(
         learning_rate=stage.learning_rate or settings.loop.learning_rate,
     )
     examples = training_examples(data.queries, data.mined_for(stage, encoder))
+    logger.info(
+        "%s: %d queries, learning rate %g, epochs %d", stage.name, len(examples), loop.learning_rate, loop.epochs
+    )
     builder = BatchBuilder(
         examples, data.passages, settings.batch_size, settings.negatives, settings.cut_probability, loop.seed
     )
@@ -280,6 +294,8 @@ def train_stage(
         "negatives_left_out": builder.left_out,
         "remined": stage.remine,
         "loss": task.loss_name,
+        "learning_rate": loop.learning_rate,
+        "epochs": loop.epochs,
         "steps": fitted.state.step,
         "stopped_early": fitted.state.step < loop.epochs * (task.batches_per_epoch // loop.accumulation),
         "start": fitted.state.scores[0],

@@ -1,8 +1,10 @@
 """Texts to vectors, with any sentence-transformers folder."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ from ragsmith.compute.device import Machine, probe
 from ragsmith.compute.memory import freed_memory_kept, give_back_freed
 from ragsmith.compute.parallel import side_by_side
 from ragsmith.compute.progress import progress
+from ragsmith.retrieve.models import model_name
 from ragsmith.retrieve.routes import KINDS, Kind, prompt_of, routes
 from ragsmith.retrieve.tower import Tower
 from ragsmith.retrieve.vector_cache import VectorCache
@@ -20,6 +23,8 @@ from ragsmith.store import hash_json
 if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
+
+logger = logging.getLogger(__name__)
 
 # Texts that are tokenised and sorted at once: enough to sort well, and few enough to hold for a corpus of any size.
 CHUNK, FIRST_CHUNK = 2048, 256
@@ -80,7 +85,10 @@ class Encoder:
         batch_tokens: int = 4096,
     ) -> "Encoder":
         """The encoder of a checked model folder; the arguments are those of the class."""
-        return cls(load_sentence_transformer(folder), machine or probe(), max_tokens, batch_tokens)
+        model = load_sentence_transformer(folder)
+        if model.similarity_fn_name != "cosine":
+            say_that_cosines_are_compared(folder, model.similarity_fn_name)
+        return cls(model, machine or probe(), max_tokens, batch_tokens)
 
     @property
     def different_towers(self) -> list[Tower]:
@@ -218,6 +226,17 @@ class Encoder:
             if number % (KEPT_BATCHES * threads) == 0:
                 give_back_freed()
         return vectors
+
+
+@cache
+def say_that_cosines_are_compared(folder: Path, similarity: str) -> None:
+    """Warn, once per process, of a model whose authors compare its vectors otherwise."""
+    logger.warning(
+        "%s was made to be compared by %s: here its vectors have unit length and are compared by cosine, which may "
+        "find less than its authors say; what is tuned from it is made for cosines.",
+        model_name(folder),
+        similarity,
+    )
 
 
 def load_sentence_transformer(folder: Path) -> "SentenceTransformer":

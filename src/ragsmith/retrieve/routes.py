@@ -61,6 +61,15 @@ def twin(
     return SentenceTransformer(modules=[router], prompts=named, device="cpu")
 
 
+def end_in_unit_length(model: "SentenceTransformer") -> None:
+    """Let the model itself give what it gave here: vectors of unit length, compared by cosine."""
+    from sentence_transformers.sentence_transformer.modules import Normalize
+
+    if not all(isinstance(modules[-1], Normalize) for modules in routes(model).values()):
+        model.append(Normalize())
+    model.similarity_fn_name = "cosine"
+
+
 def shares_weights(model: "SentenceTransformer") -> bool:
     """Whether a weight that encodes queries also encodes passages."""
     of_queries, of_passages = (

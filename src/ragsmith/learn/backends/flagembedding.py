@@ -13,7 +13,7 @@ import pandas as pd
 
 from ragsmith.compute.device import Machine
 from ragsmith.compute.ranks import die_with_parent
-from ragsmith.learn.backends.rows import SCHEDULES, Row, training_rows
+from ragsmith.learn.backends.rows import SCHEDULES, Row, taken_by_both, training_rows
 from ragsmith.learn.train_retriever import RetrieverSettings
 from ragsmith.learn.training_data import Example
 from ragsmith.retrieve.encoder import Encoder, load_sentence_transformer
@@ -70,6 +70,12 @@ def train(
         last = "\n".join(log.read_text("utf-8", errors="replace").splitlines()[-5:])
         raise RuntimeError(f"FlagEmbedding ended with status {done.returncode}; {log} has all it said:\n{last}")
     return rebuilt(base, work / "weights", work / "model")
+
+
+def taken(settings: RetrieverSettings) -> dict[str, Any]:
+    """Those of our settings that their trainer goes by, beside epochs and rate."""
+    names = ("max_query_tokens", "max_passage_tokens", "fix_position_embedding")
+    return {**taken_by_both(settings), **{name: getattr(settings.contrastive, name) for name in names}}
 
 
 def require() -> None:

@@ -14,7 +14,11 @@ from ragsmith.learn.train_retriever import RetrieverRun, RetrieverSettings, Trai
 from ragsmith.learn.training_data import training_examples
 from ragsmith.retrieve.encoder import Encoder
 
-TRAINERS = {"sentence_transformers": sentence_transformers.train, "flagembedding": flagembedding.train}
+# How each trains, and by which of our settings.
+TRAINERS = {
+    "sentence_transformers": (sentence_transformers.train, sentence_transformers.taken),
+    "flagembedding": (flagembedding.train, flagembedding.taken),
+}
 
 
 def train_by(
@@ -48,7 +52,8 @@ def train_by(
             "another for passages. Set backend to native."
         )
     examples = training_examples(data.queries, data.mined)
-    folder = TRAINERS[backend](base, examples, data.passages, settings, machine, work / backend)
+    train, taken = TRAINERS[backend]
+    folder = train(base, examples, data.passages, settings, machine, work / backend)
     untouched = weights(encoder.model)
     tuned = weights(Encoder.load(folder, machine).model)
     batches = settings.loop.epochs * (len(examples) // settings.batch_size)
@@ -61,6 +66,8 @@ def train_by(
         "examples": len(examples),
         "remined": False,
         "loss": "infonce",
+        "learning_rate": settings.loop.learning_rate,
+        "epochs": settings.loop.epochs,
         "steps": steps,
         "stopped_early": False,
         "start": scores[0],
@@ -73,5 +80,5 @@ def train_by(
     lines.append({"kind": "train", "step": steps, "loss": None})
     log.write_text("".join(json.dumps({"stage": backend, **line}) + "\n" for line in lines), "utf-8")
     trained = Trained(untouched, tuned, None, {"base": scores[0], "last": scores[steps]}, [stage])
-    model, report = ship(base, encoder, trained, data, settings, work)
+    model, report = ship(base, encoder, trained, data, backend, taken(settings), work)
     return RetrieverRun(model, report, log)

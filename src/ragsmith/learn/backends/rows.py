@@ -1,6 +1,7 @@
 """Examples as the rows of texts that other trainers read."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,23 @@ from ragsmith.retrieve.passage_text import passage_inputs
 
 # Our schedules under their names. Their polynomial one is of power 1 and cannot be set: it is none of ours.
 SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
+
+
+def taken_by_both(settings: RetrieverSettings) -> dict[str, Any]:
+    """Those of our settings that either trainer goes by, beside epochs and rate; dropout stays the model's own."""
+    loop = settings.loop
+    return {
+        "batch_size": settings.batch_size,
+        "negatives": settings.negatives,
+        "temperature": settings.contrastive.temperature,
+        "schedule": loop.schedule,
+        "warmup": loop.warmup,
+        "accumulation": loop.accumulation,
+        "weight_decay": loop.decay,
+        "clip": loop.clip,
+        "seed": loop.seed,
+        "dropout": "the model's own",
+    }
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ragsmith.compute.device import Machine
-from ragsmith.learn.backends.rows import SCHEDULES, Row, training_rows
+from ragsmith.learn.backends.rows import SCHEDULES, Row, taken_by_both, training_rows
 from ragsmith.learn.train_retriever import RetrieverSettings
 from ragsmith.learn.training_data import Example
 from ragsmith.retrieve.encoder import Encoder
@@ -56,6 +56,16 @@ def train(
     return folder
 
 
+def taken(settings: RetrieverSettings) -> dict[str, Any]:
+    """Those of our settings that their trainer goes by, beside epochs and rate."""
+    return {**taken_by_both(settings), "max_tokens": longest(settings)}
+
+
+def longest(settings: RetrieverSettings) -> int:
+    """Tokens at which queries and passages are cut: there is one limit for both."""
+    return max(settings.contrastive.max_query_tokens, settings.contrastive.max_passage_tokens)
+
+
 def require() -> None:
     """Refuse to begin without what their trainer needs.
 
@@ -91,7 +101,7 @@ def make_trainer(
         model_kwargs={"use_safetensors": True, "dtype": "float32"},
     )
     limit = int(model.max_seq_length or 512)
-    model.max_seq_length = min(limit, max(contrastive.max_query_tokens, contrastive.max_passage_tokens))
+    model.max_seq_length = min(limit, longest(settings))
     columns = {"query": [row.query for row in rows], "positive": [row.positive for row in rows]}
     for number in range(settings.negatives):
         columns[f"negative_{number + 1}"] = [row.negatives[number] for row in rows]

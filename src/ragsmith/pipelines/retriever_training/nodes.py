@@ -152,7 +152,18 @@ def rate_for(wanted: pd.DataFrame, params: RetrieverTrainingParams) -> float | N
     """
     written = wanted["kind"] == "example"
     mostly_structural = not written.all() and written.sum() < params.enough_examples
-    return params.structural_learning_rate if mostly_structural else None
+    rate = params.structural_learning_rate if mostly_structural else None
+    if rate is not None:
+        logger.info(
+            "learning rate %g (structural_learning_rate) in place of %g: %d of %d queries are written, and "
+            "enough_examples is %d",
+            rate,
+            params.learning_rate,
+            written.sum(),
+            len(wanted),
+            params.enough_examples,
+        )
+    return rate
 
 
 def structural_first(queries: pd.DataFrame, wanted: pd.DataFrame, params: RetrieverTrainingParams) -> pd.DataFrame:
