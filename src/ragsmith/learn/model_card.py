@@ -17,9 +17,9 @@ TEMPLATE = Path(__file__).parent / "templates" / "model_card.md.j2"
 def settings_told(settings: "RetrieverSettings") -> dict[str, Any]:
     """What our own training goes by, beside what each stage says for itself."""
     adapters = {f"lora_{name}": value for name, value in asdict(settings.lora).items()} if settings.lora.rank else {}
-    flat = {"batch_size": settings.batch_size, "negatives": settings.negatives}
-    flat |= {"cut_probability": settings.cut_probability, **asdict(settings.loop), **asdict(settings.contrastive)}
-    return {name: value for name, value in {**flat, **adapters}.items() if name not in OF_STAGES}
+    own = {name: getattr(settings, name) for name in ("batch_size", "negatives", "cut_probability")}
+    flat = {**own, **asdict(settings.loop), **asdict(settings.contrastive), **adapters}
+    return {name: value for name, value in flat.items() if name not in OF_STAGES}
 
 
 def model_card(base: Path, report: dict[str, Any], settings: Mapping[str, Any]) -> str:

@@ -55,7 +55,8 @@ def rag_token(
 def rag_sequence(prior: "torch.Tensor", log_likelihood: "torch.Tensor") -> "torch.Tensor":
     """Negative log-likelihood where the whole answer comes from one passage (RAG-Sequence; Lewis et al. 2020, eq. 1).
 
-    It is REALM's objective as well (Guu et al. 2020, eq. 1), when the reader marks spans.
+    With likelihoods of spans, each normalised within its passage, it is REALM's objective (Guu et al. 2020, eq. 1). An
+    extractive reader's own loss normalises over all passages: see `span_evidence`.
     """
     return -(prior + log_likelihood).logsumexp(dim=1)
 
