@@ -24,7 +24,8 @@ def span_evidence(
 
     The loss is normalised over all spans of all passages, each passage's spans weighted by its prior (shared
     normalisation, Clark and Gardner 2018): the right spans' share of Σ_z p(z | x) Σ_span exp(start + end). REALM (Guu
-    et al. 2020) weights passages by the same prior, and its spans compete within their own passage alone. The likelihoods p(y | x, z) are shares within one passage.
+    et al. 2020) weights passages by the same prior, and its spans compete within their own passage alone. The
+    likelihoods p(y | x, z) are shares within one passage.
 
     Args:
         reader: with gradient.
