@@ -175,8 +175,17 @@ def test_auto_takes_distillation_only_when_every_query_was_taught(make_task, min
     half = taught.copy()
     half.at[0, "teacher_scores"] = []
     assert make_task(half).loss_name == "infonce"
-    with pytest.raises(ValueError, match=r"needs a teacher's scores, and 1 of 6 .* set|Set models.reranker"):
+    with pytest.raises(ValueError, match=r"and 1 of 6 .* Set models\.reranker .* \(pos_scores, neg_scores\), or use"):
         make_task(half, loss="margin_mse")
+
+
+def test_negatives_that_the_teacher_has_not_seen_are_left_out_with_nothing_else(queries, taught):
+    taught.at[1, "teacher_scores"] = [3.0, 2.0, None, 1.0]  # of NaN, a table on disk makes a null
+    examples = training_examples(queries, taught)
+    assert examples[1].negative_ids == ("p3", "p4") and np.isnan(examples[1].teacher_scores[2])
+    seen = examples[1].with_scored_negatives()
+    assert (seen.positive_ids, seen.negative_ids, seen.teacher_scores) == (("p2", "p1"), ("p4",), (3.0, 2.0, 1.0))
+    assert examples[0].with_scored_negatives() == examples[0]
 
 
 def test_without_in_batch_negatives_a_query_sees_its_own_group_alone(make_task, mined):

@@ -3,7 +3,7 @@ import pytest
 from pydantic import ValidationError
 
 from ragsmith.pipelines.retriever_training.aliases import ALIASES, ALWAYS, ELSEWHERE
-from ragsmith.pipelines.retriever_training.nodes import plan
+from ragsmith.pipelines.retriever_training.nodes import plan, teachable
 from ragsmith.pipelines.retriever_training.params import RetrieverTrainingParams
 
 SEEDS = {
@@ -183,6 +183,22 @@ def test_written_questions_are_trained_on_alone(params):
     stages, wanted = plan(queries, RetrieverTrainingParams(learning_rate=5e-5, **params))
     assert [(stage.query_ids, stage.learning_rate) for stage in stages] == [(None, None)]
     assert set(wanted["kind"]) == {"example"}
+
+
+def test_structural_queries_that_nobody_could_score_are_left_out_where_auto_chooses_for_a_loss_that_needs_scores():
+    queries = training_queries(4, 3)
+    of_file = pd.DataFrame({"query_id": queries["query_id"], "teacher_scores": [[1.0]] * 4 + [[]] * 3})
+
+    def kinds(mined=of_file, **params):
+        return teachable(queries, mined, RetrieverTrainingParams(**params))["kind"].value_counts().to_dict()
+
+    every = {"example": 4, "lead": 3}
+    assert kinds(loss="distillation") == kinds(loss="margin_mse") == {"example": 4}
+    assert kinds() == kinds(loss="infonce") == kinds(loss="distillation", train_on="all") == every
+    assert kinds(loss="distillation", stages=[{"queries": "structural"}]) == every
+    for scores in ([1.0], []):  # models.reranker has scored all; nobody has scored any
+        assert kinds(of_file.assign(teacher_scores=[scores] * 7), loss="distillation") == every
+    assert kinds(of_file.iloc[1:], loss="distillation") == {"example": 3}  # what mining left out
 
 
 def test_few_written_questions_alone_keep_their_own_rate():

@@ -225,6 +225,12 @@ def test_a_teacher_scores_given_negatives_too(tiny_reranker) -> None:
     text_of = dict(
         zip(data.passages["passage_id"], data.passages["title"] + "\n" + data.passages["text"], strict=True)
     )
+    scores = pd.DataFrame({"query_id": ["q0"], "passage_id": ["p0"], "score": [9.0]})
+    with_scores = replace(data, given=given, positive_scores=scores)
+    taught = mine_hard_negatives(with_scores, settings, CPU, Teacher.load(tiny_reranker, CPU))
+    pd.testing.assert_frame_equal(taught.table, mined.table)  # another teacher's are not mixed in
+    alone = mine_hard_negatives(with_scores, settings, CPU)
+    assert (taught.report["given_scores"], alone.report["given_scores"]) == (0, 1)
     model = CrossEncoder(str(tiny_reranker), device="cpu")
     for row, text in zip(mined.table.itertuples(), data.queries["text"], strict=True):
         pairs = [(text, text_of[name]) for name in [*row.positive_ids, *row.negative_ids]]

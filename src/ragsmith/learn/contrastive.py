@@ -14,7 +14,7 @@ from ragsmith.learn.embedding import TrainingEncoder, set_dropout, shortened
 from ragsmith.learn.loop import PlainTask
 from ragsmith.learn.losses import distillation, info_nce, margin_mse, mask_false_negatives, matryoshka
 from ragsmith.learn.ranking import ndcg, share_of_commonest
-from ragsmith.learn.training_data import Batch, BatchBuilder
+from ragsmith.learn.training_data import Batch, BatchBuilder, Example
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.index import DenseIndex
 from ragsmith.retrieve.routes import Kind
@@ -34,7 +34,7 @@ class ContrastiveSettings:
 
     Attributes:
         loss: `infonce`; `distillation` (KL to the teacher's scores, with a share of InfoNCE); `margin_mse`; `auto`
-            takes distillation when the examples have a teacher's scores.
+            takes distillation when all examples have a teacher's scores.
         temperature: of InfoNCE.
         in_batch_negatives: whether the other queries' passages are negatives too.
         false_negative_margin: passages of the batch that score above the positive plus this are no negatives
@@ -101,7 +101,7 @@ class ContrastiveTask(PlainTask):
 
     Args:
         encoder: its model is trained in place.
-        builder: gives the batches.
+        builder: gives the batches; where the loss needs a teacher's scores, of examples in which none is NaN.
         dev: gives the score.
         settings: see `ContrastiveSettings`.
         base_hash: content hash of the model before training.
@@ -122,7 +122,7 @@ class ContrastiveTask(PlainTask):
         self.settings = settings
         self.base_hash = base_hash
         self.batches_per_epoch = len(builder)
-        self.loss_name = loss_name(settings, builder)
+        self.loss_name = loss_name(settings, builder.examples)
         if any(length > encoder.dimension for length in settings.matryoshka):
             raise ValueError(
                 f"matryoshka {list(settings.matryoshka)} is longer than the model's vectors ({encoder.dimension})."
@@ -272,17 +272,30 @@ class ContrastiveTask(PlainTask):
         return dev_scores(self.encoder, self.dev)
 
 
-def loss_name(settings: ContrastiveSettings, builder: BatchBuilder) -> str:
-    """The loss that is meant, and that the examples allow."""
-    taught = [bool(example.teacher_scores) for example in builder.examples]
+def loss_name(settings: ContrastiveSettings, examples: Sequence[Example]) -> str:
+    """The loss that is meant, and that the examples allow.
+
+    Raises:
+        ValueError: it needs a teacher's scores, and some examples have none.
+    """
+    taught = [bool(example.teacher_scores) for example in examples]
     if settings.loss == "auto":
         return "distillation" if taught and all(taught) else "infonce"
     if settings.loss != "infonce" and not all(taught):
         raise ValueError(
             f"loss {settings.loss!r} needs a teacher's scores, and {taught.count(False)} of {len(taught)} training "
-            "examples have none. Set models.reranker in globals.yml and mine again, or use loss: infonce."
+            "examples have none. Set models.reranker in globals.yml and mine again, give scores for all texts of the "
+            "records that are trained on (pos_scores, neg_scores), or use loss: infonce."
         )
     return settings.loss
+
+
+def tell_unused_scores(stage: str, examples: Sequence[Example], why: str) -> None:
+    """Say in the log how many examples have a teacher's scores, if any, where InfoNCE passes over them."""
+    if taught := sum(bool(example.teacher_scores) for example in examples):
+        logger.info(
+            "%s: %d of %d queries have a teacher's scores, which are not used: %s", stage, taught, len(examples), why
+        )
 
 
 def score_figures(cosines: "torch.Tensor", targets: "torch.Tensor", ignored: "torch.Tensor") -> dict[str, float]:

@@ -34,7 +34,7 @@ class FreshNegatives:
         machine: where it computes.
         work: vectors, a teacher's scores, and what was found are kept here, so that a killed run does not compute
             again what it had.
-        given: see `MiningData`.
+        given, positive_scores: see `MiningData`.
         reranker: folder of the cross-encoder that judges; None judges by cosine.
         batch_tokens: see `Teacher`.
     """
@@ -49,6 +49,7 @@ class FreshNegatives:
     given: pd.DataFrame | None = None
     reranker: Path | None = None
     batch_tokens: int = 16_384
+    positive_scores: pd.DataFrame | None = None
 
     def __call__(self, encoder: Encoder, query_ids: list[str]) -> pd.DataFrame:
         """query_id, positive_ids, negative_ids, negative_scores, teacher_scores, by the encoder's own vectors."""
@@ -82,6 +83,7 @@ class FreshNegatives:
                 {query_id: list(self.positives[query_id]) for query_id in query_ids},
                 sorted(self.pool),
                 None if self.given is None else table_hash(self.given),
+                None if self.positive_scores is None else table_hash(self.positive_scores),
                 None if self.reranker is None else model_hash(str(self.reranker)),
             ]
         )
@@ -98,6 +100,7 @@ class FreshNegatives:
             self.passages,
             self.pool,
             self.given,
+            self.positive_scores,
         )
         teacher = None
         if self.reranker is not None:
@@ -107,7 +110,12 @@ class FreshNegatives:
     def write(self, folder: Path) -> None:
         """Leave everything as files in a folder, which is made."""
         folder.mkdir(parents=True, exist_ok=True)
-        tables = {"queries": self.queries, "passages": self.passages, "given": self.given}
+        tables = {
+            "queries": self.queries,
+            "passages": self.passages,
+            "given": self.given,
+            "positive_scores": self.positive_scores,
+        }
         for name, table in tables.items():
             if table is not None:
                 table.to_parquet(folder / f"{name}.parquet", index=False)
@@ -118,6 +126,7 @@ class FreshNegatives:
             "machine": asdict(self.machine),
             "work": str(self.work.resolve()),
             "given": self.given is not None,
+            "positive_scores": self.positive_scores is not None,
             "reranker": None if self.reranker is None else str(self.reranker.resolve()),
             "batch_tokens": self.batch_tokens,
         }
@@ -138,4 +147,5 @@ class FreshNegatives:
             pd.read_parquet(folder / "given.parquet") if content["given"] else None,
             None if content["reranker"] is None else Path(content["reranker"]),
             content["batch_tokens"],
+            pd.read_parquet(folder / "positive_scores.parquet") if content["positive_scores"] else None,
         )

@@ -14,10 +14,10 @@ from ragsmith.retrieve.encoder import Encoder
 
 
 def table_hash(table: pd.DataFrame) -> str:
-    """SHA-256 of the rows, in their order, as JSON lines of lists; cells are texts or lists of texts."""
+    """SHA-256 of the rows, in their order, as JSON lines of lists; cells are texts, floats or lists of texts."""
     digest = hashlib.sha256()
     for row in table.itertuples(index=False):
-        cells = [cell if isinstance(cell, str) else list(cell) for cell in row]
+        cells = [cell if isinstance(cell, str | float) else list(cell) for cell in row]
         digest.update(json.dumps(cells).encode() + b"\n")
     return digest.hexdigest()
 

@@ -13,7 +13,7 @@ from ragsmith.compute.device import Machine
 from ragsmith.compute.memory import give_back_freed
 from ragsmith.compute.ranks import rank, wait_for_all
 from ragsmith.learn.checkpoints import weights
-from ragsmith.learn.contrastive import ContrastiveSettings, ContrastiveTask, dev_score
+from ragsmith.learn.contrastive import ContrastiveSettings, ContrastiveTask, dev_score, loss_name, tell_unused_scores
 from ragsmith.learn.gate import gate, with_original
 from ragsmith.learn.loop import FitResult, LoopSettings, fit
 from ragsmith.learn.lora import LoraSettings, add_adapters, merged_weights
@@ -260,6 +260,12 @@ def train_stage(
     logger.info(
         "%s: %d queries, learning rate %g, epochs %d", stage.name, len(examples), loop.learning_rate, loop.epochs
     )
+    if loss_name(settings.contrastive, examples) == "infonce":
+        chosen = settings.contrastive.loss == "infonce"
+        why = "loss is infonce" if chosen else "loss: auto takes distillation only where all queries have them"
+        tell_unused_scores(stage.name, examples, why)
+    else:
+        examples = [example.with_scored_negatives() for example in examples]
     builder = BatchBuilder(
         examples, data.passages, settings.batch_size, settings.negatives, settings.cut_probability, loop.seed
     )

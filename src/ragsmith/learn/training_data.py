@@ -1,5 +1,6 @@
 """Queries with their positives and negatives as batches of texts, each a function of seed, epoch and number."""
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,8 +17,8 @@ class Example:
         query_id, text: the query.
         positive_ids: all passages known to answer it.
         negative_ids: mined, the hardest first.
-        teacher_scores: what a teacher (a cross-encoder) gave to the positives and then the negatives, in their order;
-            empty when there is none.
+        teacher_scores: what a teacher (a cross-encoder, or whoever scored the records) gave to the positives and then
+            the negatives, in their order; NaN for negatives that he has not seen; empty when there is none.
         cut: the stretch of its source passage that the query was taken from, as (passage_id, start, end), or None.
     """
 
@@ -27,6 +28,20 @@ class Example:
     negative_ids: tuple[str, ...]
     cut: tuple[str, int, int] | None = None
     teacher_scores: tuple[float, ...] = ()
+
+    def with_negatives(self, places: list[int]) -> "Example":
+        """The example with those negatives alone, and their scores."""
+        positives, scores = len(self.positive_ids), self.teacher_scores
+        return replace(
+            self,
+            negative_ids=tuple(self.negative_ids[place] for place in places),
+            teacher_scores=(*scores[:positives], *(scores[positives + place] for place in places)) if scores else (),
+        )
+
+    def with_scored_negatives(self) -> "Example":
+        """The example with the negatives alone that its teacher has scored."""
+        scores = self.teacher_scores[len(self.positive_ids) :]
+        return self.with_negatives([place for place, score in enumerate(scores) if not math.isnan(score)])
 
 
 @dataclass(frozen=True)
@@ -72,13 +87,15 @@ def training_examples(queries: pd.DataFrame, mined: pd.DataFrame) -> list[Exampl
     examples = []
     for mined_row, query in zip(mined.itertuples(index=False), rows.itertuples(), strict=True):
         cut = (query.passage_id, int(query.cut_start), int(query.cut_end)) if query.cut_end > query.cut_start else None
+        # Of a NaN, a table on disk makes a null.
+        scores = tuple(math.nan if score is None else score for score in mined_row.teacher_scores)
         example = Example(
             mined_row.query_id,
             query.text,
             tuple(mined_row.positive_ids),
             tuple(mined_row.negative_ids),
             cut,
-            tuple(mined_row.teacher_scores),
+            scores,
         )
         if not example.positive_ids:
             raise ValueError(
@@ -233,12 +250,7 @@ class BatchBuilder:
         kept = [place for place, name in enumerate(example.negative_ids) if self.texts[name] not in right]
         if len(kept) == len(example.negative_ids):
             return example
-        positives, scores = len(example.positive_ids), example.teacher_scores
-        return replace(
-            example,
-            negative_ids=tuple(example.negative_ids[place] for place in kept),
-            teacher_scores=(*scores[:positives], *(scores[positives + place] for place in kept)) if scores else (),
-        )
+        return example.with_negatives(kept)
 
     def _without_cuts(self, passages: pd.DataFrame) -> dict[str, str]:
         """Per query id, its source passage without the stretch that the query was taken from."""

@@ -1,4 +1,4 @@
-"""Negatives that came with the questions, beside those that were mined."""
+"""What came with the questions: negatives, beside those that were mined, and a teacher's scores."""
 
 from collections.abc import Callable
 
@@ -54,3 +54,40 @@ def with_given_negatives(
                 + [row.teacher_scores[positives + number] for number in others]
             )
     return found, len(given)
+
+
+def with_given_scores(
+    mined: pd.DataFrame, given: pd.DataFrame, positive_scores: pd.DataFrame
+) -> tuple[pd.DataFrame, int]:
+    """Teach the queries whose right passages a file of records has scored, with its scores.
+
+    Mined negatives have no score by that teacher: theirs is NaN, and whoever learns from scores leaves them out.
+
+    Args:
+        mined: see `Mined.table`; without a teacher's scores.
+        given: query_id, passage_id, score: of negatives.
+        positive_scores: the same, of right passages.
+    Returns:
+        `mined` with teacher_scores of the queries whose positives are all scored; and how many these are.
+    """
+    right = scores_by_query(positive_scores)
+    wrong = scores_by_query(given[given["query_id"].isin(right)])
+    taught = []
+    for row in mined.itertuples(index=False):
+        scores = right.get(row.query_id, {})
+        if scores.keys() >= {*row.positive_ids}:
+            others = wrong.get(row.query_id, {})
+            taught.append(
+                [scores[name] for name in row.positive_ids] + [others.get(name, np.nan) for name in row.negative_ids]
+            )
+        else:
+            taught.append([])
+    return mined.assign(teacher_scores=taught), sum(map(bool, taught))
+
+
+def scores_by_query(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """The score of each passage id by query id."""
+    scores: dict[str, dict[str, float]] = {}
+    for row in table.itertuples(index=False):
+        scores.setdefault(row.query_id, {})[row.passage_id] = float(row.score)
+    return scores

@@ -11,7 +11,7 @@ import pandas as pd
 from ragsmith.compute.device import Machine
 from ragsmith.compute.progress import progress
 from ragsmith.retrieve.exclusions import ABSENT, CODE, Block, Exclusions
-from ragsmith.retrieve.given import with_given_negatives
+from ragsmith.retrieve.given import with_given_negatives, with_given_scores
 from ragsmith.retrieve.index import DenseIndex
 from ragsmith.retrieve.keys import random_numbers, text_keys
 from ragsmith.retrieve.margins import Margins
@@ -87,6 +87,8 @@ class MiningData:
             documents.
         given: query_id, passage_id, score (NaN without): negatives that somebody has judged; they go before the mined
             ones, whatever they score, and a teacher scores them too. None for none.
+        positive_scores: the same columns, of right passages: by the teacher that scored `given`, and of queries that
+            are to learn from him. A teacher that mining is handed goes before. None for none.
     """
 
     queries: pd.DataFrame
@@ -96,6 +98,7 @@ class MiningData:
     passages: pd.DataFrame
     pool: set[str] | None = None
     given: pd.DataFrame | None = None
+    positive_scores: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -104,8 +107,8 @@ class Mined:
 
     Attributes:
         table: query_id, positive_ids, negative_ids, negative_scores (cosines; of given negatives their own scores),
-            teacher_scores (of the positives, then of the negatives; empty without a teacher); one row per query that
-            was not left out.
+            teacher_scores (of the positives, then of the negatives; empty without a teacher; from `positive_scores`,
+            NaN for mined negatives, which that teacher has not seen); one row per query that was not left out.
         report: counts, reasons, histogram; plain JSON.
         samples: the candidates of some queries; see `Audit.table`.
     """
@@ -178,7 +181,7 @@ class Mining:
             settings.near_duplicate,
             settings.exclude_same_section,
         )
-        self.passages, self.given = passages, data.given
+        self.passages, self.given, self.given_scores = passages, data.given, data.positive_scores
         self.miner = Miner(settings.miner, self.vectors, self.pool, self.inputs, settings.seed, machine)
         self.audit = Audit(
             np.asarray(self.query_ids, dtype=object),
@@ -200,9 +203,12 @@ class Mining:
                 queries = np.arange(begin, min(begin + size, len(self.query_ids)))
                 self.mine(queries)
                 advance(len(queries))
-        table, given = self.table(), 0
+        table, given, scored = self.table(), 0, 0
         if self.given is not None:
             table, given = with_given_negatives(table, self.given, self.passages, self.taught(self.teacher))
+            # Never beside those of another teacher: theirs may be of another scale.
+            if self.given_scores is not None and self.teacher is None:
+                table, scored = with_given_scores(table, self.given, self.given_scores)
         counts = table["negative_ids"].map(len)
         if not counts.any():
             raise ValueError(f"None of {len(self.query_ids)} queries keeps a negative{self.nothing_kept()}")
@@ -215,7 +221,7 @@ class Mining:
                     f"{counts.max()} at most; candidates were dropped for these reasons: {self.reasons()}. Lower "
                     "num_negatives, raise top_k, or set too_few to keep_fewer (parameters_negative_mining.yml)."
                 )
-        return Mined(table, self.report(table, given), self.audit.table())
+        return Mined(table, self.report(table, given, scored), self.audit.table())
 
     def nothing_kept(self) -> str:
         """Why no query keeps a negative, and what to do: the end of the message."""
@@ -389,8 +395,8 @@ class Mining:
         """Why candidates were dropped, without the reasons that never were one."""
         return {reason: count for reason, count in self.audit.report()["dropped"].items() if count}
 
-    def report(self, table: pd.DataFrame, given: int) -> dict[str, Any]:
-        """`Mined.report` of a finished table with so many given negatives."""
+    def report(self, table: pd.DataFrame, given: int, scored: int) -> dict[str, Any]:
+        """`Mined.report` of a finished table with so many given negatives, and queries with given scores."""
         counts = table["negative_ids"].map(len)
         scores = np.concatenate([part.cosine for part in self.negatives])
         return {
@@ -406,6 +412,7 @@ class Mining:
             "relaxed_to_margin": {str(margin): count for margin, count in self.relaxed.items()},
             "backfilled": self.backfilled,
             "given": given,
+            "given_scores": scored,
             "negatives": int(counts.sum()),
             "mean_negative_score": float(scores.mean()) if len(scores) else None,
             **self.audit.report(),

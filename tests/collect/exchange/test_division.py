@@ -2,6 +2,7 @@
 
 import math
 import random
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -18,11 +19,13 @@ from ragsmith.collect.exchange.division import (
     divide_questions,
     given_negatives,
     judged_questions,
+    positive_scores,
     require_training,
     training_questions,
 )
 from ragsmith.collect.exchange.tables import QUESTION_COLUMNS
 from ragsmith.collect.questions import GOLD_COLUMNS
+from ragsmith.datasets import ParquetTable
 
 SHARES = {"train": 0.8, "dev": 0.1, "test": 0.1}
 # p1a and p1b in d1, and so on.
@@ -34,7 +37,7 @@ NO_DUPLICATES = pd.DataFrame(columns=["passage_id", "duplicate_of"])
 
 
 def ask(text: str, *passages: str, split: str = "", **more: Any) -> dict[str, Any]:
-    empty = {"negative_ids": [], "negative_scores": [], "answers": [], "origin": "file"}
+    empty = {"positive_scores": [], "negative_ids": [], "negative_scores": [], "answers": [], "origin": "file"}
     return {"text": text, "passage_ids": list(passages), "split": split, **empty, **more}
 
 
@@ -223,6 +226,49 @@ def test_given_negatives_are_of_training_documents_under_the_ids_of_the_training
     assert (
         negatives.to_dict("records") == [{"query_id": query_id, "passage_id": "p2a", "score": 0.25}] and dropped == 1
     )
+
+
+def scored(text: str, right: dict[str, float], wrong: dict[str, float], **more: Any) -> dict[str, Any]:
+    of_right, of_wrong = list(right.values()), list(wrong.values())
+    return ask(text, *right, positive_scores=of_right, negative_ids=list(wrong), negative_scores=of_wrong, **more)
+
+
+def on_disk(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """The table as the next step is given it."""
+    dataset = ParquetTable(filepath=str(folder / "table.parquet"))
+    dataset.save(table)
+    return dataset.load()
+
+
+def test_scores_of_a_question_that_is_scored_in_whole_are_a_teacher_s_and_others_are_counted(tmp_path) -> None:
+    table, _ = answered(
+        scored("whole", {"p1a": 4, "p2a": 3}, {"p3a": 0.5}),
+        ask("right ones alone", "p4a", positive_scores=[4], negative_ids=["p5a"]),
+        ask("wrong ones alone", "p4a", negative_ids=["p5a"], negative_scores=[1]),
+        scored("without negatives", {"p4a": 4}, {}),
+        ask("not at all", "p4a", negative_ids=["p5a"]),
+        ask("an answer alone", answers=["me"]),
+    )
+    scores, in_part = positive_scores(on_disk(table, tmp_path))
+    query_id = "e-" + table["query_id"].iloc[0].removeprefix("g-")
+    assert scores.to_numpy().tolist() == [[query_id, "p1a", 4], [query_id, "p2a", 3]] and in_part == 3
+    assert positive_scores(table.iloc[:0])[0].columns.tolist() == ["query_id", "passage_id", "score"]
+
+
+def test_a_question_that_a_file_scores_in_several_rows_has_the_scores_of_all_and_copies_count_once() -> None:
+    copy = pd.DataFrame({"passage_id": ["p1b"], "duplicate_of": ["p1a"]})
+    rows = scored("q", {"p1a": 4}, {"p3a": 1}), scored("Q", {"p1b": 4.5, "p2a": 2}, {"p3a": 1, "p4a": 0, "p2a": 2})
+    row = answered(*rows, duplicates=copy)[0].iloc[0]
+    assert (row.passage_ids, row.positive_scores) == (["p1a", "p2a"], [4, 2])
+    assert (row.negative_ids, row.negative_scores) == (["p3a", "p4a"], [1, 0])
+
+
+def test_scores_of_two_files_are_never_mixed_in_one_question() -> None:
+    first, other = scored("q", {"p1a": 4}, {"p3a": 1}), scored("q", {"p1a": 0.9, "p2a": 0.8}, {"p3a": 0.1}, origin="b")
+    row = answered(first, other)[0].iloc[0]
+    assert row.passage_ids == ["p1a", "p2a"] and row.positive_scores[0] == 4 and math.isnan(row.positive_scores[1])
+    assert positive_scores(answered(first, other)[0])[1] == 1
+    assert len(positive_scores(answered(other, first)[0])[0]) == 2  # this file has scored all that both name
 
 
 @pytest.mark.parametrize("complete", [False, True])

@@ -28,12 +28,13 @@ def test_a_document_in_two_files_holds_the_passages_of_both_once_under_the_same_
 
 def test_questions_keep_passages_scores_answers_and_split() -> None:
     asked = RecordQuestion(
-        "f:1", " Who? ", ("p1",), ("p2",), (), (2,), (Answer("me", "p1", 0), Answer("me", "p1", 4)), "dev", "f"
+        "f:1", " Who? ", ("p1",), ("p2",), (7,), (2,), (Answer("me", "p1", 0), Answer("me", "p1", 4)), "dev", "f"
     )
     (row,) = record_questions(RecordSet((), (asked,))).to_dict("records")
     assert row == {
         "text": "Who?",
         "passage_ids": ["p1"],
+        "positive_scores": [7.0],
         "negative_ids": ["p2"],
         "negative_scores": [2.0],
         "answers": ["me"],

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ragsmith.collect.questions import ANSWERS, GOLD_COLUMNS, JUDGED, example_id, query_id
@@ -10,7 +11,7 @@ from ragsmith.collect.split import assign, connected
 
 # What a document or a text that stands in several splits belongs to: what is judged is never trained on.
 STRICTNESS = {"": 0, "train": 1, "dev": 2, "test": 3}
-DIVIDED_COLUMNS = [*GOLD_COLUMNS, "negative_ids", "negative_scores", "split", "supervision"]
+DIVIDED_COLUMNS = [*GOLD_COLUMNS, "positive_scores", "negative_ids", "negative_scores", "split", "supervision"]
 
 UNANSWERED = "neither a passage nor an answer"
 JOINED = "joined with the same question"
@@ -25,7 +26,8 @@ def answered_questions(
     """The questions that have a passage or an answer, each text once.
 
     Of passages, those count that are left after duplicates. A text that is asked several times is one question with
-    all its passages. When files of different splits ask it, the strictest keeps it (test, then dev).
+    all its passages. When files of different splits ask it, the strictest keeps it (test, then dev). When several
+    files score its passages, the scores of the first alone count: the others may be of another teacher.
 
     Args:
         questions: from `record_questions`.
@@ -33,8 +35,9 @@ def answered_questions(
         duplicates: passage_id, duplicate_of.
     Returns:
         query_id, text, passage_ids, answers (without any: the texts of the right passages, which in WikiQA are
-        sentences), document_ids, file (of several, the first), negative_ids, negative_scores, split, supervision
-        (`judged`, or `answers` where no passage is known); and how many have no row of their own, by reason.
+        sentences), document_ids, file (of several, the first), positive_scores (one per passage, NaN where it has
+        none), negative_ids, negative_scores (so too), split, supervision (`judged`, or `answers` where no passage is
+        known); and how many have no row of their own, by reason.
     """
     kept_as = dict(zip(duplicates["passage_id"], duplicates["duplicate_of"], strict=True))
     document_of = dict(zip(passages["passage_id"], passages["document_id"], strict=True))
@@ -53,12 +56,9 @@ def answered_questions(
         left_out[ASKED_AGAIN] += len(asked) - len(kept)
         left_out[JOINED] += len(kept) - 1
         positives = list(dict.fromkeys(kept_as.get(found, found) for row in kept for found in row.passage_ids))
-        negatives: dict[str, float] = {}
-        for row in kept:
-            scores = row.negative_scores if len(row.negative_scores) else [float("nan")] * len(row.negative_ids)
-            for found, score in zip(row.negative_ids, scores, strict=True):
-                negatives.setdefault(kept_as.get(found, found), score)
-        negatives = {found: score for found, score in negatives.items() if found not in positives}
+        named = dict.fromkeys(kept_as.get(found, found) for row in kept for found in row.negative_ids)
+        negatives = [found for found in named if found not in positives]
+        scores = scores_of_first_file(kept, kept_as)
         rows.append(
             {
                 "query_id": query_id(kept[0].text),
@@ -68,13 +68,34 @@ def answered_questions(
                 or [text_of[found] for found in positives],
                 "document_ids": sorted({document_of[found] for found in positives}),
                 "file": kept[0].origin,
-                "negative_ids": list(negatives),
-                "negative_scores": list(negatives.values()),
+                "positive_scores": [scores.get(found, float("nan")) for found in positives],
+                "negative_ids": negatives,
+                "negative_scores": [scores.get(found, float("nan")) for found in negatives],
                 "split": split,
                 "supervision": JUDGED if positives else ANSWERS,
             }
         )
     return pd.DataFrame(rows, columns=DIVIDED_COLUMNS), left_out
+
+
+def scores_of_first_file(rows: Sequence[Any], kept_as: dict[str, str]) -> dict[str, float]:
+    """The scores of passages by the first file that has any, of rows that ask the same.
+
+    Args:
+        rows: from `record_questions`.
+        kept_as: of a passage that was dropped as a duplicate, the one that was kept.
+    Returns:
+        By passage id; of copies, and of what several rows score, the first score.
+    """
+    scored = [row for row in rows if len(row.positive_scores) or len(row.negative_scores)]
+    found: dict[str, float] = {}
+    for row in scored:
+        if row.origin != scored[0].origin:
+            continue
+        for names, scores in ((row.passage_ids, row.positive_scores), (row.negative_ids, row.negative_scores)):
+            for name, score in zip(names, scores, strict=True) if len(scores) else ():
+                found.setdefault(kept_as.get(name, name), score)
+    return found
 
 
 def require_training(questions: pd.DataFrame, answered: pd.DataFrame) -> None:
@@ -223,3 +244,28 @@ def given_negatives(questions: pd.DataFrame, passages: pd.DataFrame, splits: pd.
     kept = [row for row in rows if document_of[row[1]] in training]
     table = pd.DataFrame(kept, columns=["query_id", "passage_id", "score"]).astype({"score": "float64"})
     return table, len(rows) - len(kept)
+
+
+def positive_scores(questions: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """What a teacher gave to the right passages of training questions, where he scored all that the records name.
+
+    A question without negatives is none of them: there would be nothing to compare a score with.
+
+    Args:
+        questions: query_id, passage_ids, positive_scores, negative_scores.
+    Returns:
+        query_id (as the table of queries has it), passage_id, score; and how many questions have scores of some
+        passages alone, or no negatives to their scores: these are left out.
+    """
+    rows: list[list[Any]] = []
+    in_part = 0
+    for question in questions.itertuples(index=False):
+        right, wrong = list(question.positive_scores), list(question.negative_scores)
+        scored = np.isfinite(np.asarray([*right, *wrong], dtype=np.float64))
+        if right and wrong and scored.all():
+            query_id = example_id(question.query_id)
+            rows += [[query_id, name, score] for name, score in zip(question.passage_ids, right, strict=True)]
+        else:
+            in_part += bool(scored.any())
+    table = pd.DataFrame(rows, columns=["query_id", "passage_id", "score"]).astype({"score": "float64"})
+    return table, in_part

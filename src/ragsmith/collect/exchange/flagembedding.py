@@ -12,8 +12,9 @@ DIALECT = Dialect(positive="pos", negative="neg")
 def read_flagembedding(path: Path, max_bytes: int = MAX_BYTES) -> RecordSet:
     """Read JSONL of `{"query": str, "pos": [str], "neg": [str]}`, as FlagEmbedding trains from.
 
-    `pos_scores` and `neg_scores` are one number per text. `prompt`, `type` and keys that nobody knows are kept for
-    `write_flagembedding`. `neg` may be empty or missing, and one text may stand without its list.
+    `pos_scores` and `neg_scores`, a teacher's, are one finite number per text. `prompt`, `type` and keys that nobody
+    knows are used nowhere and kept for `write_flagembedding`. `neg` may be empty or missing, and one text may stand
+    without its list.
 
     Args:
         path: the file; may be packed by gzip.

@@ -6,7 +6,16 @@ from ragsmith.collect.chunk import PASSAGE_COLUMNS
 from ragsmith.collect.documents import Document
 from ragsmith.collect.exchange.record_set import SOURCE, RecordSet, passage_id
 
-QUESTION_COLUMNS = ["text", "passage_ids", "negative_ids", "negative_scores", "answers", "split", "origin"]
+QUESTION_COLUMNS = [
+    "text",
+    "passage_ids",
+    "positive_scores",
+    "negative_ids",
+    "negative_scores",
+    "answers",
+    "split",
+    "origin",
+]
 # Between the passages of a document's text.
 BETWEEN = "\n\n"
 
@@ -40,13 +49,14 @@ def record_questions(records: RecordSet) -> pd.DataFrame:
     """The questions.
 
     Returns:
-        text, passage_ids (that answer it), negative_ids, negative_scores (one per id, or none), answers (short ones,
-        or none), split (of the file's name, or empty), origin (the file's stem).
+        text, passage_ids (that answer it), positive_scores (one per id, or none), negative_ids, negative_scores (so
+        too), answers (short ones, or none), split (of the file's name, or empty), origin (the file's stem).
     """
     rows = [
         [
             asked.text.strip(),
             list(asked.positive_ids),
+            [float(score) for score in asked.positive_scores],
             list(asked.negative_ids),
             [float(score) for score in asked.negative_scores],
             list(dict.fromkeys(answer.text for answer in asked.answers)),

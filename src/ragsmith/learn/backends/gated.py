@@ -8,7 +8,7 @@ from typing import Literal
 from ragsmith.compute.device import Machine
 from ragsmith.learn.backends import flagembedding, sentence_transformers
 from ragsmith.learn.checkpoints import weights
-from ragsmith.learn.contrastive import ContrastiveTask, dev_score
+from ragsmith.learn.contrastive import ContrastiveTask, dev_score, tell_unused_scores
 from ragsmith.learn.stages import RetrieverData
 from ragsmith.learn.train_retriever import RetrieverRun, RetrieverSettings, Trained, ship
 from ragsmith.learn.training_data import training_examples
@@ -52,6 +52,7 @@ def train_by(
             "another for passages. Set backend to native."
         )
     examples = training_examples(data.queries, data.mined)
+    tell_unused_scores(backend, examples, "this trainer is run with InfoNCE alone")
     train, taken = TRAINERS[backend]
     folder = train(base, examples, data.passages, settings, machine, work / backend)
     untouched = weights(encoder.model)

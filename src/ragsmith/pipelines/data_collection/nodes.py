@@ -133,12 +133,12 @@ def gather_examples(
     splits: pd.DataFrame,
     gold: pd.DataFrame,
     params: DataCollectionParams,
-) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
-    """Example questions to train on, none about dev or test documents, and the negatives given with some of them.
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+    """Example questions to train on, none about dev or test documents; negatives and scores given with some of them.
 
     They are the user's own or those of the sample, and the training questions of the records.
     """
-    from ragsmith.collect.exchange.division import given_negatives, training_questions
+    from ragsmith.collect.exchange.division import given_negatives, positive_scores, training_questions
     from ragsmith.collect.questions import (
         GOLD_COLUMNS,
         JUDGED,
@@ -158,6 +158,8 @@ def gather_examples(
     tables = [own.assign(supervision=JUDGED), recorded[[*GOLD_COLUMNS, "supervision"]]]
     examples = pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
     negatives, dropped = given_negatives(recorded, passages, splits)
+    scores, scored_in_part = positive_scores(recorded)
+    scored = scores["query_id"].nunique()
     report = {
         "files": [file.name for file in files],
         "questions": len(written),
@@ -169,10 +171,19 @@ def gather_examples(
             "left_out": records_left_out,
             "given_negatives": len(negatives),
             "given_negatives_about_no_training_document": dropped,
+            "scored": scored,
+            "scored_in_part": scored_in_part,
         },
     }
     logger.info("example questions: %d of %d, and %d of records", len(own), len(written), len(recorded))
-    return examples, negatives, report
+    if scored or scored_in_part:
+        logger.info(
+            "a teacher's scores: %d questions of records have them; %d have them of some passages alone, or have no "
+            "negatives, and theirs are not used",
+            scored,
+            scored_in_part,
+        )
+    return examples, negatives, scores, report
 
 
 def split(documents: pd.DataFrame, gold: pd.DataFrame, params: DataCollectionParams) -> pd.DataFrame:

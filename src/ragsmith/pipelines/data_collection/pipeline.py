@@ -38,7 +38,7 @@ def create_pipeline() -> Pipeline:
             Node(
                 gather_examples,
                 ["examples_folder", "divided_records", "passages", "splits", "gold", params],
-                ["examples", "given_negatives", "examples_report"],
+                ["examples", "given_negatives", "positive_scores", "examples_report"],
                 name="gather_examples",
             ),
         ],

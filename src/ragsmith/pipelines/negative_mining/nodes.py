@@ -30,6 +30,7 @@ def mine(
     base_reranker: Path | None,
     candidate_pool: Path,
     given_negatives: pd.DataFrame,
+    positive_scores: pd.DataFrame,
     work: Path,
     params: NegativeMiningParams,
     compute: ComputeParams,
@@ -69,6 +70,7 @@ def mine(
             passages,
             training_pool(candidate_pool, passages, splits),
             given_negatives,
+            positive_scores,
         ),
         mining_settings(params),
         machine,
@@ -80,6 +82,13 @@ def mine(
         logger.info("%s queries starved; relaxed: %s", report["starved"], report["relaxed_to_margin"])
     if left_out := len(given_negatives) - report["given"]:
         logger.info("%d given negatives are not used: of no mined query, a right answer or a duplicate", left_out)
+    if base_reranker and len(positive_scores):
+        logger.info(
+            "%d queries have a teacher's scores in the records, which are not used: models.reranker scores them all",
+            positive_scores["query_id"].nunique(),
+        )
+    elif report["given_scores"]:
+        logger.info("%d of %d queries have a teacher's scores from records", report["given_scores"], report["queries"])
     settings = {**asdict(mining_settings(params)), "rerank_batch_tokens": params.rerank_batch_tokens}
     report = {**report, "given_left_out": left_out, "without_positive": without}
     return mined.table, settings, report, mined.samples, score_figure(report)

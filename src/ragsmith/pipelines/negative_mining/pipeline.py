@@ -21,6 +21,7 @@ def create_pipeline() -> Pipeline:
                     "base_reranker",
                     "candidate_pool",
                     "given_negatives",
+                    "positive_scores",
                     "mining_work",
                     "params:negative_mining",
                     "params:compute",

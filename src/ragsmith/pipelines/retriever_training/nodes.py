@@ -32,6 +32,7 @@ def train(
     base_reranker: Path | None,
     candidate_pool: Path,
     given_negatives: pd.DataFrame,
+    positive_scores: pd.DataFrame,
     params: RetrieverTrainingParams,
     compute: ComputeParams,
     work: Path,
@@ -78,7 +79,7 @@ def train(
         compare_alone=params.compare_alone,
     )
     # Whatever mining left out is not trained on, and makes no stage either.
-    stages, wanted = plan(queries[queries["query_id"].isin(mined["query_id"])], params)
+    stages, wanted = plan(teachable(queries, mined, params), params)
     mined = mined[mined["query_id"].isin(wanted["query_id"])]
     logger.info("training on %d queries: %s", len(mined), wanted["kind"].value_counts().to_dict())
     fresh = None
@@ -95,6 +96,7 @@ def train(
             given_negatives,
             base_reranker,
             mining_settings["rerank_batch_tokens"],
+            positive_scores,
         )
     base = adapted_base(base_encoder, params.pooling, params.query_prompt, params.passage_prompt, work)
     original = base_encoder if base != base_encoder else None
@@ -110,6 +112,21 @@ def train(
             "gate: %-8s %.4f %s", row["name"], row["ndcg@10"], "ships: " + row["reason"] if row["shipped"] else ""
         )
     return run.model, {**run.report, "without_positive": passed_over}, pd.read_json(run.log, lines=True)
+
+
+def teachable(queries: pd.DataFrame, mined: pd.DataFrame, params: RetrieverTrainingParams) -> pd.DataFrame:
+    """The mined queries; where `auto` chooses for a loss that needs scores, without structural ones that have none.
+
+    Records can score their own questions alone, and the loss would be refused for what nobody asked to train on.
+    """
+    found = queries[queries["query_id"].isin(mined["query_id"])]
+    taught = found["query_id"].isin(mined.loc[mined["teacher_scores"].map(len) > 0, "query_id"])
+    untaught = (found["kind"] != "example") & ~taught
+    chosen = params.train_on != "auto" or params.stages or params.loss in {"auto", "infonce"}
+    if chosen or not taught.any() or not untaught.any():
+        return found
+    logger.info("loss %s: %d structural queries have no teacher's scores: left out", params.loss, untaught.sum())
+    return found[~untaught]
 
 
 def plan(queries: pd.DataFrame, params: RetrieverTrainingParams) -> tuple[tuple[Any, ...], pd.DataFrame]:

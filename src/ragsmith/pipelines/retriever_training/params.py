@@ -59,7 +59,8 @@ class RetrieverTrainingParams(Params):
         5e-6, gt=0, le=1, description="peak where most queries are structural ones; null: learning_rate there too"
     )
     loss: Literal["auto", "infonce", "distillation", "margin_mse"] = Field(
-        "auto", description="auto: distillation when mining had a teacher, else infonce"
+        "auto",
+        description="auto: distillation when all queries have a teacher's scores, of models.reranker or records",
     )
     temperature: float = Field(0.05, gt=0, description="of InfoNCE; at most 0.5")
     in_batch_negatives: bool = Field(True, description="the other queries' passages are negatives too")

@@ -23,6 +23,7 @@ def create_pipeline() -> Pipeline:
                     "base_reranker",
                     "candidate_pool",
                     "given_negatives",
+                    "positive_scores",
                     "params:retriever_training",
                     "params:compute",
                     "retriever_work",
