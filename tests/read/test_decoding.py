@@ -202,11 +202,20 @@ def test_seed_decides_what_is_drawn(writer, name, kind):
     assert len({str(drawn(seed)) for seed in range(5)}) > 1
 
 
+@pytest.mark.parametrize("forbidden", [0, 60])
 @pytest.mark.parametrize("decoding", [{}, {"temperature": 3.0}, {"top_k": 4, "temperature": 3.0}, {"top_p": 0.6}])
-def test_draws_follow_the_mixture(writer, decoding):
+def test_draws_follow_the_mixture(writer, decoding, forbidden):
     reader = writer("t5", "rag_token", 1, {"do_sample": True, **decoding}, max_answer_tokens=1, prior_weight=1.0)
     with torch.no_grad():
-        mixture = torch.tensor(next_tokens(reader, copy.deepcopy(reader.model).double(), QUESTION, PASSAGES, []))
+        mixture, first = (
+            torch.tensor(next_tokens(reader, copy.deepcopy(reader.model).double(), QUESTION, passages, []))
+            for passages in (PASSAGES, PASSAGES[:1])
+        )
+    # What the model's own generation_config forbids, here most that the first passage gives, is left out of the
+    # mixture; left out of each passage, the first would weigh more in what remains.
+    none_of = first.argsort(descending=True)[:forbidden]
+    reader.model.generation_config.suppress_tokens = none_of.tolist()
+    mixture[none_of] = 0
     shares = mixture ** (1 / decoding.get("temperature", 1.0))
     order = shares.argsort(descending=True)
     if k := decoding.get("top_k"):

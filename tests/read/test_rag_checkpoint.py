@@ -141,6 +141,24 @@ def test_imported_checkpoint_gives_the_loss_of_transformers(rag_folder, kind, na
         assert our_answers(reader, composed()) == [reader.ended(row[1:]) for row in theirs]
 
 
+@pytest.mark.parametrize(
+    "said", [{"no_repeat_ngram_size": 1}, {"repetition_penalty": 1.5}], ids=lambda said: next(iter(said))
+)
+@pytest.mark.parametrize("name", ["bart", "t5"])
+def test_imported_checkpoint_that_shuns_repetition_writes_what_transformers_writes(
+    rag_folder, name, said, machine, tmp_path
+):
+    folder = shutil.copytree(rag_folder("rag_token", name), tmp_path / "changed")
+    generation = json.loads((folder / "generation_config.json").read_text()) | said | {"max_length": 33}
+    for beams in (1, 3):
+        (folder / "generation_config.json").write_text(json.dumps(generation | {"num_beams": beams}))
+        found = import_rag(folder, tmp_path / f"reader{beams}", tmp_path / f"encoder{beams}")
+        reader = load_reader(found.reader, machine)
+        model = RagTokenForGeneration.from_pretrained(folder).eval()
+        theirs = model.generate(**their_contexts(model, reader.tokenizer)).tolist()
+        assert our_answers(reader, composed()) == [reader.ended(row[1:]) for row in theirs]
+
+
 def test_imported_question_encoder_gives_the_vectors_of_transformers(rag_folder, machine, tmp_path):
     folder = rag_folder("rag_token", "bart")
     found = import_rag(folder, tmp_path / "reader", tmp_path / "encoder")

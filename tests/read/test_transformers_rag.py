@@ -15,6 +15,7 @@ from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import (
     AutoModelForCausalLM,
+    AutoTokenizer,
     BertModel,
     DPRConfig,
     DPRContextEncoder,
@@ -24,6 +25,9 @@ from transformers import (
     RagRetriever,
     RagSequenceForGeneration,
     RagTokenForGeneration,
+    TextStreamer,
+    Trainer,
+    TrainingArguments,
 )
 from transformers.models.rag.retrieval_rag import CustomHFIndex
 
@@ -150,6 +154,33 @@ def test_rag_token_writes_what_transformers_writes(writer, name, seed, beams):
     reader = writer(name, "rag_token", seed, {"num_beams": beams}, max_answer_tokens=LENGTH)
     output = theirs(reader).generate(**contexts(reader), num_beams=beams, max_length=LENGTH + 1)
     assert generated(reader) == trimmed(reader, output)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("name", ["bart", "t5"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"no_repeat_ngram_size": 1},
+        {"no_repeat_ngram_size": 2},
+        {"repetition_penalty": 1.5},
+        {"suppress_tokens": [*range(3, 90, 2)]},
+        {"begin_suppress_tokens": [*range(3, 90, 3)]},
+    ],
+    ids=lambda said: next(iter(said)),
+)
+def test_rag_token_forbids_and_penalises_where_transformers_does(writer, said, name, beams):
+    # Passages of like weight and long answers, for the two orders to part: mixed first, or last.
+    length = 2 * LENGTH
+    for seed in range(6):
+        reader = writer(name, "rag_token", seed, {"num_beams": beams}, max_answer_tokens=length, prior_weight=0.3)
+        # BART's end mark starts the decoder: an n-gram of one forbids it, and being forced prevails.
+        reader.model.generation_config.update(**said, forced_eos_token_id=reader.ends[0])
+        output = theirs(reader).generate(**contexts(reader), num_beams=beams, max_length=length + 1)
+        expected = trimmed(reader, output)
+        assert generated(reader) == expected
+        if beams == 1:
+            assert "".join(reader.stream(QUESTIONS[0], PASSAGES[0])) == reader.text(expected[0])
 
 
 @pytest.mark.parametrize(("name", "beams"), [("bart", 1), ("bart", 3), ("t5", 1)])
@@ -325,12 +356,69 @@ def test_answers_that_end_with_the_padding_token_are_cut_short_in_transformers(w
 
 
 def test_streaming_fails_in_transformers_and_gives_the_answer_here(writer):
-    from transformers import TextStreamer
-
     reader = writer("bart", "rag_token", max_answer_tokens=LENGTH)
     with pytest.raises(ValueError, match="streamer"):
         theirs(reader).generate(**contexts(reader), streamer=TextStreamer(reader.tokenizer))
     assert "".join(reader.stream(QUESTIONS[0], PASSAGES[0])) == reader.answer(QUESTIONS[0], PASSAGES[0]).text
+
+
+def test_streaming_of_rag_sequence_fails_at_its_passages_in_transformers_and_is_refused_with_the_reason_here(writer):
+    reader = writer("bart", "rag_sequence", max_answer_tokens=LENGTH)
+    question = contexts(reader, QUESTIONS[:1], PASSAGES[:1])
+    with pytest.raises(ValueError, match="only supports batch size 1"):
+        theirs(reader).generate(**question, streamer=TextStreamer(reader.tokenizer), max_new_tokens=LENGTH)
+    with pytest.raises(ValueError, match="not in rag_sequence: before the end it is not known which one it will be"):
+        reader.stream(QUESTIONS[0], PASSAGES[0])
+
+
+@pytest.mark.parametrize("kind", HF)
+def test_loss_of_transformers_is_one_for_each_example_which_trainer_cannot_take_or_their_sum(
+    writer, live_index, town_questions, tmp_path, kind
+):
+    reader = writer("bart", kind)
+    model, targets = theirs(reader), reader.targets(ANSWERS)
+    batch = {**contexts(reader), "labels": their_labels(reader, targets)}
+    arguments = TrainingArguments(str(tmp_path), max_steps=1, use_cpu=True, report_to=[], disable_tqdm=True)
+    trainer = Trainer(model, arguments, train_dataset=[{}], data_collator=lambda _: batch)
+    with pytest.raises(RuntimeError, match="only for scalar outputs"):
+        trainer.train()
+    with torch.no_grad():
+        summed = model.eval()(**batch, reduce_loss=True).loss
+        ours = our_losses(reader, batch["doc_scores"], targets)
+    assert summed.item() == pytest.approx(ours.sum().item(), rel=1e-5)
+    # Here a batch has the mean of its questions' losses, however many they are.
+    index = live_index()
+
+    def loss(size, number):
+        settings = RagSettings(batch_size=size, passages=2, encoders="none", objective="none")
+        return RagTask(reader, index, town_questions, [], settings, "base").loss(0, number)[0].item()
+
+    assert loss(2, 0) == pytest.approx((loss(1, 0) + loss(1, 1)) / 2, rel=1e-5)
+
+
+def test_b7_generator_gets_what_the_other_tokenizer_left_of_the_question_and_much_padding_in_transformers(
+    writer, tiny_model
+):
+    reader = writer("bart", "rag_token", template="{passage} // {question}")
+    question = "What is the Capital of Türkiye, 🙂?"
+    retriever = their_retriever(theirs(reader).config, reader, [[1.0, 0.0], [0.0, 1.0]])
+    retriever.question_encoder_tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    asked = retriever.question_encoder_tokenizer([question])["input_ids"]
+    given = retriever(asked, np.array([[1.0, 0.5]], dtype=np.float32), n_docs=2, return_tensors="pt")
+    texts = reader.tokenizer.batch_decode(given["context_input_ids"], skip_special_tokens=True)
+    assert [text.partition(" // ")[2] for text in texts] == ["what is the capital of turkiye,?"] * 2
+    # All pairs are as long as the longest may be.
+    longest = int(given["context_attention_mask"].sum(1).max())
+    assert given["context_input_ids"].shape[1] == retriever.config.max_combined_length > 4 * longest
+    # Ours reads the question's own text, and pads to the longest pair that there is.
+    pairs = reader.pair_texts([question], PASSAGES[:1])
+    assert [reader.text(pair).partition(" // ")[2] for pair in pairs] == [question] * 2
+    widths = set()
+    reader.model.get_encoder().register_forward_pre_hook(
+        lambda encoder, arguments, named: widths.add(named["input_ids"].shape[1]), with_kwargs=True
+    )
+    reader.read_all([question], PASSAGES[:1])
+    assert widths == {max(map(len, pairs))}
 
 
 @pytest.mark.parametrize("kind", HF)

@@ -7,6 +7,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+# Settings of a model's generation_config of which `generate` makes logits processors.
+PROCESSED = (
+    "repetition_penalty",
+    "no_repeat_ngram_size",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "suppress_tokens",
+    "begin_suppress_tokens",
+)
+
 
 @dataclass(frozen=True)
 class Decoding:
@@ -49,6 +59,10 @@ class MarginalLogits:
     The batch holds each question once for each of its passages. All copies get the mixture's distribution, and so go
     on with the same token: greedy decoding and each beam stay in step.
 
+    It mixes what the model says. `generate` would put it behind the processors that it makes itself, and passages that
+    are masked or penalised one by one weigh otherwise in the mixture: have it make none (`PROCESSED`), and put
+    `own_processors` behind this one, as transformers' RagTokenForGeneration has them.
+
     Args:
         prior: log p(z | x), shape (questions, passages); minus infinity where a copy stands for no passage.
     """
@@ -63,6 +77,42 @@ class MarginalLogits:
         each = scores.float().log_softmax(dim=-1).view(questions, passages, beams, -1)
         mixed = (each + self.prior[:, :, None, None]).logsumexp(dim=1, keepdim=True)
         return mixed.expand_as(each).reshape(len(scores), -1)
+
+
+def own_processors(generation: Any, max_length: int, device: Any) -> list[Any]:
+    """The processors that `generate` of transformers makes of `PROCESSED`, in its order.
+
+    Args:
+        generation: an encoder-decoder's generation_config.
+        max_length: tokens of an answer and its start token.
+        device: of the scores.
+    """
+    from transformers import (
+        ForcedBOSTokenLogitsProcessor,
+        ForcedEOSTokenLogitsProcessor,
+        NoRepeatNGramLogitsProcessor,
+        RepetitionPenaltyLogitsProcessor,
+        SuppressTokensAtBeginLogitsProcessor,
+        SuppressTokensLogitsProcessor,
+    )
+
+    found: list[Any] = []
+    if generation.repetition_penalty not in (None, 1.0):
+        found.append(RepetitionPenaltyLogitsProcessor(generation.repetition_penalty))
+    if (generation.no_repeat_ngram_size or 0) > 0:
+        found.append(NoRepeatNGramLogitsProcessor(generation.no_repeat_ngram_size))
+    forced = generation.forced_bos_token_id
+    if forced is not None:
+        found.append(ForcedBOSTokenLogitsProcessor(forced))
+    if generation.forced_eos_token_id is not None:
+        found.append(ForcedEOSTokenLogitsProcessor(max_length, generation.forced_eos_token_id, device))
+    if generation.suppress_tokens is not None:
+        found.append(SuppressTokensLogitsProcessor(generation.suppress_tokens, device))
+    if generation.begin_suppress_tokens is not None:
+        # An answer begins behind its start token, and behind what is forced.
+        begin = 1 if forced is None else 2
+        found.append(SuppressTokensAtBeginLogitsProcessor(generation.begin_suppress_tokens, begin, device))
+    return found
 
 
 class SharedGumbel:

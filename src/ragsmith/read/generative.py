@@ -26,6 +26,7 @@ GENERATIVE_KINDS: tuple[GenerativeKind, ...] = get_args(GenerativeKind)
 PASSAGE, QUESTION = "{passage}", "{question}"
 # What a model's own generation_config may say: which tokens are special, and what its authors found to read well.
 # Lengths, beams and sampling are the reader's settings; anything else could change the shape of what comes back.
+# What `generate` makes a logits processor of is named in `decoding.PROCESSED` too.
 KEPT = (
     "bos_token_id",
     "eos_token_id",

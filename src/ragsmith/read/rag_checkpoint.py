@@ -65,10 +65,12 @@ def import_rag(
     """Take a RAG checkpoint of transformers apart into a reader and a question encoder.
 
     The reader gives the checkpoint's losses and generations for the same passages and scores: `prior_weight` is 1, and
-    a pair is composed as transformers composes it when its passages are texts of `composed_passage`, and neither they
-    nor the question begin or end with a blank or hold two in a row (transformers makes them one in the whole pair). A
-    pair that is too long loses the end of its passage; transformers cuts the end of the pair, which is the question.
-    Settings of generation that are not among `KEPT`, such as `min_length`, are not taken over; the log names them.
+    a pair is composed as transformers composes it when its passages are texts of `composed_passage`, the question is
+    spelt as the question encoder's tokenizer spells it (that of DPR in lower case; transformers' retriever gives the
+    generator no other), and none of them begins or ends with a blank or holds two in a row (transformers makes them
+    one in the whole pair). A pair that is too long loses the end of its passage; transformers cuts the end of the
+    pair, which is the question. Settings of generation that are not among `KEPT`, such as `min_length`, are not taken
+    over; the log names them.
 
     What is not reproduced: DPR compares questions with passages by the plain dot product, and here they are compared
     by cosine. Its second encoder, of passages, is not in the checkpoint: without `passage_encoder` both are encoded
@@ -252,8 +254,8 @@ def export_rag(encoder: Path, reader: Path, target: Path, n_docs: int = 5) -> Pa
     Exact are the vectors of questions, and losses and generations for the same passages and scores. A retriever of
     transformers composes the same pairs when the column `text` of its data set holds what `passage_inputs` gives and
     `title` is empty. Scores are its own: dot products, without our `prior_weight`. RAG-Sequence of transformers reads
-    no generation_config: pass `num_beams`, `max_new_tokens` and, where there is one, `forced_bos_token_id` to its
-    `generate`.
+    no generation_config: pass `num_beams`, `max_new_tokens` and, where there are such, `forced_bos_token_id` and what
+    else `KEPT` names in generation_config.json to its `generate`.
 
     Args:
         encoder: sentence-transformers folder; of one with an encoder of passages of its own, that of questions is

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ragsmith.compute.batching import length_batches, padded
 from ragsmith.compute.device import Machine, probe
 from ragsmith.compute.recompute import each_part
-from ragsmith.read.decoding import MarginalLogits, SharedGumbel, stream_first_row
+from ragsmith.read.decoding import PROCESSED, MarginalLogits, SharedGumbel, own_processors, stream_first_row
 from ragsmith.read.evidence import Evidence
 from ragsmith.read.generative import PASSAGE, QUESTION, GenerativeReader, GenerativeSettings, load_settings
 from ragsmith.read.language_model import as_output, load_language_model, of_labels
@@ -293,7 +293,10 @@ class Seq2SeqReader(GenerativeReader):
                 first += len(found)
             ids, shown = padded(rows, self.pad, self.machine.device)
             inputs = {"input_ids": ids, "attention_mask": shown.long()}
-            processors = [MarginalLogits(prior)]
+            longest = 1 + self.settings.max_answer_tokens
+            own = own_processors(self.model.generation_config, longest, self.machine.device)
+            processors = [MarginalLogits(prior), *own]
+            extra |= dict.fromkeys(PROCESSED)  # not before the mixture too
             if decoding.do_sample:
                 processors.append(SharedGumbel(decoding, width))
         output = self._generated(inputs, processors, streamer, **extra)
