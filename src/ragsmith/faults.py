@@ -87,6 +87,13 @@ def inputs_of(names: Iterable[str]) -> set[str]:
     return {dataset for name in names for dataset in pipelines[name].inputs()}
 
 
+def unfit_models(
+    loader: Any, raw: Mapping[str, Any], catalog: Mapping[str, Any], inputs: Collection[str]
+) -> list[str]:
+    """The models that a training begins with and that it cannot train."""
+    return reader_faults(loader, raw, catalog, inputs) + retriever_faults(loader, raw, catalog, inputs)
+
+
 def reader_faults(
     loader: Any, raw: Mapping[str, Any], catalog: Mapping[str, Any], inputs: Collection[str]
 ) -> list[str]:
@@ -102,6 +109,40 @@ def reader_faults(
         return []  # said as a fault of the model
     fault = unfit_base(folder, str(wanted.get("reader", "extractive"))) if folder is not None else ""
     return [f"base_reader: {fault}{_origin(loader, 'base_reader.spec', 'catalog')}"] if fault else []
+
+
+def retriever_faults(
+    loader: Any, raw: Mapping[str, Any], catalog: Mapping[str, Any], inputs: Collection[str]
+) -> list[str]:
+    """The model that the retriever is made from, for each training that cannot train it."""
+    from ragsmith.learn.trainable import INSTEAD, untrainable
+
+    spec = (catalog.get("base_encoder") or {}).get("spec")
+    trainings = [name for name in INSTEAD if f"params:{name}" in inputs and _trains_transformers(name, raw.get(name))]
+    if "base_encoder" not in inputs or spec is None or not trainings:
+        return []
+    try:
+        folder = ModelSource(spec=str(spec)).load()
+    except DatasetError:
+        return []  # said as a fault of the model
+    faults = [untrainable(folder, name) for name in trainings] if folder is not None else []
+    return [f"base_encoder: {fault}{_origin(loader, 'base_encoder.spec', 'catalog')}" for fault in faults if fault]
+
+
+def _trains_transformers(name: str, wanted: Any) -> bool:
+    """Whether a training, by these parameters, works on the tokens of the retriever."""
+    from pydantic import ValidationError
+
+    from ragsmith.pipelines.rag_training.params import RagTrainingParams
+
+    if not isinstance(wanted, Mapping):
+        return False
+    if name == "retriever_training":
+        return bool(wanted.get("backend") != "sentence_transformers")
+    try:
+        return RagTrainingParams.model_validate(dict(wanted)).trained() != "none"
+    except ValidationError:
+        return False  # said as a fault of the parameter
 
 
 def said_on_purpose(error: BaseException) -> bool:

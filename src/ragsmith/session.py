@@ -25,10 +25,10 @@ from ragsmith.faults import (
     nearest,
     parameter_faults,
     read_configuration,
-    reader_faults,
     refuse,
     requested,
     said_on_purpose,
+    unfit_models,
     unknown_globals,
     unknown_parameters,
     unknown_pipelines,
@@ -67,7 +67,7 @@ class RagsmithSession(KedroSession):
         names = [name for name in requested(call.arguments) or pipelines if name in pipelines]
         if faults:  # without any, Kedro finds what is wrong with values
             faults += parameter_faults(loader, raw, names) + model_faults(loader, catalog, names)
-            faults += reader_faults(loader, raw, catalog, inputs_of(names))
+            faults += unfit_models(loader, raw, catalog, inputs_of(names))
         refuse(faults, "in the configuration")
         self._hook_manager.register(_Checks(loader))
         data = self._data_root(loader)
@@ -82,7 +82,7 @@ class RagsmithSession(KedroSession):
             raise UserError(str(error)) from error
         except ParameterValidationError as error:
             faults = parameter_faults(loader, raw, names) or [str(error)]
-            faults += model_faults(loader, catalog, names) + reader_faults(loader, raw, catalog, inputs_of(names))
+            faults += model_faults(loader, catalog, names) + unfit_models(loader, raw, catalog, inputs_of(names))
             refuse(faults, "in the parameters", error)
             raise
         except Exception as error:
@@ -153,7 +153,7 @@ class _Checks:
             except DatasetError as error:
                 faults.append(dataset_fault(self.loader, name, error))
         raw, entries = read_configuration(self.loader, "parameters"), read_configuration(self.loader, "catalog")
-        faults += reader_faults(self.loader, raw, entries, pipeline.inputs())
+        faults += unfit_models(self.loader, raw, entries, pipeline.inputs())
         refuse(faults, "in what the run reads and writes")
 
 

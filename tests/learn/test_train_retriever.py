@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
+from static_models import static_folder
 from twin_models import twin_folder
 
 from ragsmith.learn.backends.gated import TRAINERS, train_by
@@ -163,3 +164,31 @@ def test_gate_decides_by_all_passages_where_training_is_steered_by_few(run, mach
     assert dev_score(Encoder.load(result.model, machine), run.dev) == pytest.approx(shipped["ndcg@10"], abs=1e-6)
     assert result.report["metric"] == f"dev ndcg@10 over {len(run.dev.passages)} of {len(passages)} passages"
     assert result.report["steered_by"] == 4 and "among 4 passages" in (result.model / "README.md").read_text()
+
+
+# --- models that are no transformers ---
+
+
+def test_model_that_is_no_transformer_is_refused_before_training_with_what_to_do(run, tmp_path):
+    folder = static_folder(tmp_path / "static")
+    with pytest.raises(ValueError) as refusal:
+        run(folder)
+    assert str(refusal.value) == f"{folder}: The model begins with a StaticEmbedding, which is no transformer. " + (
+        "It encodes, and cannot be trained here. Set retriever_training.backend to sentence_transformers, or name a "
+        "transformer under models.encoder in globals.yml."
+    )
+    assert not run.work.exists()
+
+
+def test_model_that_is_no_transformer_is_trained_by_sentence_transformers_and_judged_by_the_gate(
+    run, machine, tmp_path
+):
+    folder = static_folder(tmp_path / "static")
+    half = replace(machine, precision="bf16")
+    result = train_by(
+        "sentence_transformers", folder, run.data, run.settings(learning_rate=0.05), half, tmp_path / "work"
+    )
+    scores = {row["name"]: row["ndcg@10"] for row in result.report["gate"]}
+    assert scores["last"] > scores["base"]
+    assert dev_score(Encoder.load(result.model, machine), run.dev) == pytest.approx(max(scores.values()), abs=1e-6)
+    assert type(SentenceTransformer(str(result.model), device="cpu")[0]).__name__ == "StaticEmbedding"

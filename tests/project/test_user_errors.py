@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from static_models import static_folder
 
 from ragsmith.retrieve.models import resolve_model
 
@@ -120,6 +121,21 @@ def test_altered_model_of_ours_is_refused_by_name(project, model):
     weights.write_bytes(content)
     override(project, "globals.yml", f"models: {{encoder: '{model}'}}")
     assert f"base_encoder: {weights} is missing or altered" in refused(project)
+
+
+def test_model_that_is_no_transformer_is_refused_for_each_training_of_ours_before_any_step(project, tmp_path):
+    folder = static_folder(tmp_path / "static")
+    override(project, "globals.yml", f"models: {{encoder: '{folder}'}}")
+    _, message = refused(project).splitlines()
+    assert f"base_encoder: {folder} begins with a StaticEmbedding, which is no transformer" in message
+    assert "retriever_training.backend to sentence_transformers" in message and "(conf/test/globals.yml)" in message
+    override(
+        project,
+        "parameters.yml",
+        "{retriever_training: {backend: sentence_transformers}, rag_training: {mode: e2e}}",
+    )
+    _, message = refused(project).splitlines()
+    assert "rag_training.mode to fine_tune" in message and "retriever_training.backend" not in message
 
 
 def test_model_in_a_format_that_can_run_code_is_refused(project, model):

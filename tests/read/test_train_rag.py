@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from static_models import static_folder
 
 from ragsmith.learn.checkpoints import weights
 from ragsmith.learn.loop import LoopSettings
@@ -103,6 +104,20 @@ def test_retriever_that_is_not_trained_stays_what_it_was(train, town_base):
     run = train(encoders="none", objective="none")
     assert (run.retriever, run.index) == (town_base.retriever, town_base.index)
     assert model_hash(str(run.retriever)) == before and run.report["index"]["version"] == 0
+
+
+def test_reader_alone_is_trained_on_what_a_model_finds_that_is_no_transformer_and_that_is_not_trained(
+    train, town_base, machine, tmp_path
+):
+    folder = static_folder(tmp_path / "static")
+    index = build_index(folder, town_base.passages, machine, 4096, tmp_path / "built", "")
+    base = KnowledgeBase(folder, index, town_base.passages)
+    run = train("alone", base=base, encoders="none", objective="none", contrastive_weight=0.0)
+    assert run.retriever == folder and run.report["steps"] > 0
+    for encoders in ("questions", "both"):
+        with pytest.raises(ValueError, match=r"static: .* a StaticEmbedding.*rag_training\.mode to fine_tune"):
+            train(encoders, base=base, encoders=encoders)
+        assert not (tmp_path / encoders).exists()
 
 
 def test_questions_get_an_encoder_of_their_own_and_the_index_stays_and_belongs_to_what_ships(

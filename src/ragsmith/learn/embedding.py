@@ -62,8 +62,8 @@ class TrainingEncoder:
 
     def must_recompute(self, queries: Sequence[int], passages: Sequence[int] = ()) -> bool:
         """Whether queries and passages of these lengths need more than `activation_bytes` when everything is kept."""
-        towers = self.encoder.towers
-        needed = activation_bytes(towers["query"], queries) + activation_bytes(towers["passage"], passages)
+        lengths: dict[Kind, Sequence[int]] = {"query": queries, "passage": passages}
+        needed = sum(activation_bytes(self.encoder.transformer(kind), some) for kind, some in lengths.items())
         return needed > self.activation_bytes
 
     def shrink(self) -> bool:

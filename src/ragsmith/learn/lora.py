@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ragsmith.learn.checkpoints import weights
 from ragsmith.retrieve.encoder import Encoder
+from ragsmith.retrieve.routes import KINDS
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +35,8 @@ def add_adapters(encoder: Encoder, settings: LoraSettings, seed: int) -> None:
         ModuleNotFoundError: peft is not installed.
         ValueError: no layer of these names.
     """
-    for tower in encoder.different_towers:
+    for kind in KINDS:  # the same tower twice, of most models
+        tower = encoder.transformer(kind)
         first: Any = tower.modules[0]
         if not hasattr(first.auto_model, "merge_adapter"):  # routes may have their transformer in common
             first.model = with_adapters(first.auto_model, settings, seed)
@@ -70,7 +72,8 @@ def with_adapters(model: "PreTrainedModel", settings: LoraSettings, seed: int) -
 
 def merged_weights(encoder: Encoder) -> "dict[str, torch.Tensor]":
     """The state dict of the model without adapters, and with what they learned; of a plain model, its own."""
-    adapted = {id(tower.transformer): tower.transformer for tower in encoder.different_towers}
+    transformers = [encoder.transformer(kind).transformer for kind in KINDS]
+    adapted = {id(transformer): transformer for transformer in transformers}
     if not all(hasattr(transformer, "merge_adapter") for transformer in adapted.values()):
         return weights(encoder.model)
     for transformer in adapted.values():

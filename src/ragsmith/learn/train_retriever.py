@@ -19,6 +19,7 @@ from ragsmith.learn.loop import FitResult, LoopSettings, fit
 from ragsmith.learn.lora import LoraSettings, add_adapters, merged_weights
 from ragsmith.learn.model_card import model_card, settings_told
 from ragsmith.learn.stages import RetrieverData, Stage
+from ragsmith.learn.trainable import require_trainable
 from ragsmith.learn.training_data import BatchBuilder, training_examples
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.models import model_hash
@@ -115,10 +116,12 @@ def train_retriever(
         machine: device and precision.
         work: folder of this training alone; an interrupted run goes on from it.
     Raises:
-        ValueError: fewer examples than `batch_size`, or a stage without any.
+        ValueError: fewer examples than `batch_size`, a stage without any, or a base that is no transformer
+            (`require_trainable`).
         UntrainedModel: the weights did not change.
     """
     encoder = Encoder.load(base, machine)
+    require_trainable(encoder, base, "retriever_training")
     untouched = weights(encoder.model)
     stages = data.stages or (Stage("all"),)
     reports: list[dict[str, Any]] = []

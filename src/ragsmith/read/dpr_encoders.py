@@ -7,8 +7,8 @@ from ragsmith.compute.device import Machine
 from ragsmith.retrieve.encoder import load_sentence_transformer
 from ragsmith.retrieve.models import ModelError, read_weights
 from ragsmith.retrieve.route_files import read_json
+from ragsmith.retrieve.route_modules import RouteModules
 from ragsmith.retrieve.routes import prompt_of, routes, twin
-from ragsmith.retrieve.tower import Tower
 
 if TYPE_CHECKING:
     import torch
@@ -51,7 +51,7 @@ def save_two_encoders(question_encoder: Any, tokenizer: Any, passage_encoder: Pa
         passages, prompt = routes(found)["passage"], prompt_of(found, "passage")
     else:
         passages, prompt = first_token_modules(*context_encoder(passage_encoder), folder), ""
-    sizes = [Tower(modules, Machine("cpu", "fp32")).dimension for modules in (questions, passages)]
+    sizes = [RouteModules(modules, Machine("cpu", "fp32")).dimension for modules in (questions, passages)]
     if sizes[0] != sizes[1]:
         raise ModelError(
             f"The question encoder gives vectors of {sizes[0]} numbers, and {passage_encoder} of {sizes[1]}: they "

@@ -265,6 +265,8 @@ class RagTask:
 
     def _token_ids(self, chosen: Sequence[RagQuestion], rows: list[int]) -> tuple[list[list[int]], list[list[int]]]:
         """Token ids of the questions and of the passages, as the retriever reads them in training, if it does."""
+        if self.settings.encoders == "none":
+            return [], []
         limits = self.settings.max_query_tokens, self.settings.max_passage_tokens
         queries = self.encoder.token_ids([question.text for question in chosen], "query")
         texts = [self.index.texts[row] for row in rows] if self.index_ages else []
@@ -289,7 +291,7 @@ class RagTask:
         device = self.encoder.machine.device
         moving = self.moving(step)
         lengths = [[len(ids) for ids in some] for some in tokens]
-        again = self.vectors.must_recompute(lengths[0], lengths[1] if "passage" in moving else ())
+        again = bool(moving) and self.vectors.must_recompute(lengths[0], lengths[1] if "passage" in moving else ())
         weights = self.encoder.weights(moving)
         if "query" in moving:
             of_queries = self.vectors.embed(tokens[0], "query", again, weights)

@@ -12,6 +12,7 @@ from ragsmith.compute.device import Machine
 from ragsmith.compute.ranks import refuse_several
 from ragsmith.learn.checkpoints import weights
 from ragsmith.learn.loop import LoopSettings, fit
+from ragsmith.learn.trainable import require_trainable
 from ragsmith.read.dev_answers import tune_prior
 from ragsmith.read.extractive import ExtractiveReader
 from ragsmith.read.generative import GenerativeReader
@@ -91,8 +92,9 @@ def train_rag(
         work: folder of this training alone; an interrupted run goes on from it.
     Raises:
         ValueError: no dev question, fewer training questions than a batch, questions without answers or about passages
-            that are not there, a knowledge base with empty texts or double ids, an index that another model made, or
-            an extractive reader and no answer that is a span; or this is one of several processes.
+            that are not there, a knowledge base with empty texts or double ids, an index that another model made, an
+            extractive reader and no answer that is a span, or a retriever that is to be trained and is no transformer
+            (`require_trainable`); or this is one of several processes.
         ModuleNotFoundError, ConnectionError: refreshes are for Ray, which is not installed, or not to be found.
         Exception: the passages could not be encoded by what was trained (`LiveIndex.encode`): nothing is saved.
     """
@@ -105,6 +107,8 @@ def train_rag(
     if plan.settings.encoders == "questions":
         model = separated(model)
     encoder = Encoder(model, machine, batch_tokens=plan.settings.micro_tokens)
+    if plan.settings.encoders != "none":
+        require_trainable(encoder, base.retriever, "rag_training")
     reader.settings = replace(reader.settings, prior_weight=trained_prior(reader, plan.settings))
     live = LiveIndex(encoder, DenseIndex.load(base.index), base.passages, plan.refresh, work / "fit" / "index")
     known = hash_json([model_hash(str(base.retriever)), made_by, state_hash(reader), live.passage_ids, live.texts])

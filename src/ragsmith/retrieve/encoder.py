@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from ragsmith.compute.parallel import side_by_side
 from ragsmith.compute.progress import progress
 from ragsmith.retrieve.models import model_name
 from ragsmith.retrieve.routes import KINDS, Kind, prompt_of, routes
+from ragsmith.retrieve.text_tower import TextTower, not_for_tower
 from ragsmith.retrieve.tower import Tower
 from ragsmith.retrieve.vector_cache import VectorCache
 from ragsmith.store import hash_json
@@ -42,7 +44,8 @@ class Encoder:
     Queries and passages have a tower each; of a model with one encoder for both, it is the same one.
 
     The transformers in `ragsmith.retrieve.packed` are computed without padding and, where the processor multiplies in
-    it, in bfloat16. Other models are computed as sentence-transformers does, and the log says so.
+    it, in bfloat16. Other transformers are computed with padding, and all other models by sentence-transformers itself
+    (`TextTower`); the log says so.
 
     Args:
         model: loaded with `load_sentence_transformer`.
@@ -51,8 +54,8 @@ class Encoder:
         max_tokens: texts are cut here; None takes the model's own limit.
         batch_tokens: tokens computed at once.
     Raises:
-        ValueError: the model is no transformer, its tokenizer gives a single text other token types than 0, it has
-            routes other than for queries and documents, or theirs give vectors of different lengths.
+        ValueError: the model has routes other than for queries and documents, or theirs give vectors of different
+            lengths.
     """
 
     def __init__(
@@ -66,15 +69,21 @@ class Encoder:
         self.machine = machine
         self.batch_tokens = batch_tokens
         modules = routes(model)
-        query = Tower(modules["query"], machine, max_tokens)
+        query = self._tower(modules["query"], max_tokens)
         one = modules["passage"] is modules["query"]
-        passage = query if one else Tower(modules["passage"], machine, max_tokens)
+        passage = query if one else self._tower(modules["passage"], max_tokens)
         if query.dimension != passage.dimension:
             raise ValueError(
                 f"The model encodes queries in {query.dimension} dimensions and passages in {passage.dimension}: they "
                 "cannot be compared. Give both routes vectors of the same length."
             )
-        self.towers: dict[Kind, Tower] = {"query": query, "passage": passage}
+        self.towers: dict[Kind, Tower | TextTower] = {"query": query, "passage": passage}
+
+    def _tower(self, modules: "list[torch.nn.Module]", max_tokens: int | None) -> Tower | TextTower:
+        reason = not_for_tower(modules[0])
+        if reason:
+            return TextTower(self.model, modules, self.machine, max_tokens, reason)
+        return Tower(modules, self.machine, max_tokens)
 
     @classmethod
     def load(
@@ -91,9 +100,20 @@ class Encoder:
         return cls(model, machine or probe(), max_tokens, batch_tokens)
 
     @property
-    def different_towers(self) -> list[Tower]:
+    def different_towers(self) -> list[Tower | TextTower]:
         """One for a model that encodes both kinds alike, else two."""
         return list(dict.fromkeys(self.towers.values()))
+
+    def transformer(self, kind: Kind) -> Tower:
+        """The tower of a kind of text, for what works on tokens: training, and encoding without padding.
+
+        Raises:
+            ValueError: sentence-transformers itself computes it.
+        """
+        tower = self.towers[kind]
+        if isinstance(tower, TextTower):
+            raise ValueError(f"{tower.reason} It encodes, and cannot be trained here.")
+        return tower
 
     @property
     def dimension(self) -> int:
@@ -102,26 +122,23 @@ class Encoder:
 
     @property
     def max_tokens(self) -> int:
-        """Where the longest texts are cut."""
+        """Where the longest texts are cut; `sys.maxsize` where none is."""
         return max(tower.max_tokens for tower in self.different_towers)
 
     def prompt(self, kind: Kind) -> str:
         """What the model wants before a query or a passage; empty for most."""
         return prompt_of(self.model, kind)
 
-    def prompt_tokens(self, kind: Kind) -> int:
-        """Tokens of the prompt that the pooling leaves out; 0 when it includes them or there is no prompt."""
-        return self.towers[kind].prompt_tokens(self.prompt(kind))
-
     def token_ids(self, texts: Sequence[str], kind: Kind) -> list[list[int]]:
         """Token ids of each text with its prompt and special tokens, cut at the limit."""
         prompt = self.prompt(kind)
-        return self.towers[kind].token_ids([prompt + text for text in texts])
+        return self.transformer(kind).token_ids([prompt + text for text in texts])
 
     def weights(self, kinds: Sequence[Kind] = KINDS) -> dict[Kind, Any]:
         """The weights for texts of these kinds in the precision that is computed in, for many calls of `forward`."""
-        made = {tower: tower.weights() for tower in dict.fromkeys(self.towers[kind] for kind in kinds)}
-        return {kind: made[self.towers[kind]] for kind in kinds}
+        towers = {kind: self.transformer(kind) for kind in kinds}
+        made = {tower: tower.weights() for tower in dict.fromkeys(towers.values())}
+        return {kind: made[tower] for kind, tower in towers.items()}
 
     def forward(
         self, token_ids: Sequence[Sequence[int]], kind: Kind, weights: Mapping[Kind, Any] | None = None
@@ -135,13 +152,13 @@ class Encoder:
         Returns:
             float32, shape (len(token_ids), dimension).
         """
-        return self.towers[kind].forward(token_ids, self.prompt(kind), None if weights is None else weights[kind])
+        return self.transformer(kind).forward(token_ids, self.prompt(kind), None if weights is None else weights[kind])
 
     def batches(
         self, token_ids: Sequence[Sequence[int]], kind: Kind, batch_tokens: int | None = None
     ) -> list[list[int]]:
         """Positions of the sequences, longest first, in batches of at most `batch_tokens` tokens."""
-        return self.towers[kind].batches(token_ids, batch_tokens or self.batch_tokens)
+        return self.transformer(kind).batches(token_ids, batch_tokens or self.batch_tokens)
 
     def encode(self, texts: Sequence[str], kind: Kind, label: str = "", cache: Path | None = None) -> np.ndarray:
         """Vectors of many texts.
@@ -167,16 +184,7 @@ class Encoder:
 
     def identity(self, kind: Kind) -> str:
         """Hash of all that decides the vector of such a text: its tower, prompt, limit and precision."""
-        tower = self.towers[kind]
-        parts = {
-            "model": tower.identity(),
-            "prompt": self.prompt(kind),
-            "prompt_tokens": self.prompt_tokens(kind),
-            "max_tokens": tower.max_tokens,
-            "precision": "int8" if tower.int8 else self.machine.precision,
-            "padded": tower.backbone is None,
-        }
-        return hash_json(parts)
+        return hash_json(self.towers[kind].key(self.prompt(kind)))
 
     def encoded_chunks(self, texts: Sequence[str], kind: Kind) -> Iterator[tuple[int, np.ndarray]]:
         """Vectors of at most `CHUNK` texts at a time: the number of the first, and their rows as of `encode`."""
@@ -188,12 +196,18 @@ class Encoder:
         def tokens(number: int) -> list[list[int]]:
             return self.token_ids(texts[bounds[number] : bounds[number + 1]], kind)
 
+        tower, prompt = self.towers[kind], self.prompt(kind)
         training = self.model.training
         self.model.eval()
         try:
             # Giving memory back takes longer than encoding a question does.
             memory = freed_memory_kept() if len(texts) >= MANY else nullcontext()
             with ThreadPoolExecutor(1, "tokenize") as ahead, torch.inference_mode(), memory:
+                if isinstance(tower, TextTower):
+                    for first, last in pairwise(bounds):
+                        if first < last:
+                            yield first, tower.vectors(texts[first:last], kind, prompt)
+                    return
                 weights = self.weights((kind,))
                 coming = ahead.submit(tokens, 0)
                 for number, first in enumerate(bounds[:-1]):
@@ -216,7 +230,7 @@ class Encoder:
                 vectors[batch] = found.cpu().numpy()
 
         many = sum(map(len, token_ids)) >= MANY_BATCHES * self.batch_tokens
-        apart = many and self.machine.device == "cpu" and self.towers[kind].backbone is not None
+        apart = many and self.machine.device == "cpu" and self.transformer(kind).backbone is not None
         threads = torch.get_num_threads() if apart else 1
         # Each thread has a batch of its own: together they are as large as one, unless that makes them tiny.
         size = min(self.batch_tokens, max(LEAST_TOKENS, self.batch_tokens // threads))

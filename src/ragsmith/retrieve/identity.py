@@ -49,11 +49,24 @@ def add_weights(total: "hashlib._Hash", module: "torch.nn.Module") -> None:
 
 
 def tokenizer_text(tokenizer: Any) -> str:
-    """Everything that a tokenizer does, as text; without the limit of its last call, which it also remembers."""
+    """Everything that a tokenizer does, as text.
+
+    Args:
+        tokenizer: of transformers: without the limit of its last call, which it also remembers; of the library
+            tokenizers, whose limit is its own; or one of sentence-transformers' for whole words.
+    """
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
+    if backend is not None:
+        values = json.loads(backend.to_str())
+        return json.dumps({key: value for key, value in values.items() if key not in {"truncation", "padding"}})
+    if hasattr(tokenizer, "to_str"):
+        return str(tokenizer.to_str())
+    if hasattr(tokenizer, "init_kwargs"):
         return json.dumps(
             [sorted(tokenizer.get_vocab().items()), type(tokenizer).__name__, str(tokenizer.init_kwargs)]
         )
-    values = json.loads(backend.to_str())
-    return json.dumps({key: value for key, value in values.items() if key not in {"truncation", "padding"}})
+
+    def plain(part: Any) -> Any:
+        return sorted(part) if isinstance(part, set) else tokenizer_text(part)
+
+    return json.dumps([type(tokenizer).__name__, vars(tokenizer)], default=plain)

@@ -30,6 +30,9 @@ TOKENIZER_FILES = {
     "tokenizer.model",
     "spiece.model",
     "sentencepiece.bpe.model",
+    # sentence-transformers' own, of WordEmbeddings.
+    "whitespacetokenizer_config.json",
+    "phrasetokenizer_config.json",
 }
 HASHED_SUFFIXES = {".json", ".txt", ".safetensors", ".model"}
 UNSAFE_SUFFIXES = {".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack"}

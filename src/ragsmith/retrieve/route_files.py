@@ -43,6 +43,22 @@ def route_folders(folder: Path) -> dict[Kind, list[Path]]:
     return {kind: [*(folder / name for name in structure[route]), *after] for kind, route in ROUTE_NAMES.items()}
 
 
+def first_modules(folder: Path) -> list[str]:
+    """Names of the classes that the model's routes begin with, such as Transformer; of most models there is one.
+
+    Args:
+        folder: of a checked model; sentence-transformers puts a Transformer around one that is of transformers.
+    Raises:
+        ModelError: as `route_folders`.
+    """
+    if found := route_folders(folder):
+        types = read_json(folder / ROUTER)["types"]
+        return [str(types[modules[0].name]).rpartition(".")[2] for modules in found.values()]
+    if not (folder / "modules.json").is_file():
+        return ["Transformer"]
+    return [str(read_json(folder / "modules.json")[0]["type"]).rpartition(".")[2]]
+
+
 def check_routes(folder: Path) -> None:
     """Refuse a model whose encoder of queries or of passages is not whole.
 

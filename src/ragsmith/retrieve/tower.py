@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from ragsmith.compute.batching import length_batches, padded, token_batches
 from ragsmith.compute.device import Machine
-from ragsmith.retrieve.identity import modules_identity
-from ragsmith.retrieve.packed import Backbone, packed_backbone, position_limit
+from ragsmith.retrieve.packed import Backbone, packed_backbone
 from ragsmith.retrieve.packed.layout import pack
 from ragsmith.retrieve.packed.quantized import has_int8
+from ragsmith.retrieve.route_modules import RouteModules
 
 if TYPE_CHECKING:
     import torch
@@ -18,56 +18,31 @@ logger = logging.getLogger(__name__)
 
 # Modules that compute the same on packed token vectors as on padded ones; an LSTM or a CNN looks at neighbours.
 PACKED_MODULES = {"Pooling", "Dense", "Normalize", "Dropout", "LayerNorm"}
-# Where neither the model nor its tokenizer says how long a text may be.
-USUAL_LIMIT = 512
 
 
-class Tower:
+class Tower(RouteModules):
     """Texts to unit vectors, by the modules of one route; `Encoder` has one for queries and one for passages.
 
     Args:
-        modules: as sentence-transformers applies them; the first is a Transformer.
+        modules: as sentence-transformers applies them; `not_for_tower` has nothing against the first.
         machine, max_tokens: as of `Encoder`.
-    Raises:
-        ValueError: the first module is no transformer, or its tokenizer gives a single text other token types than 0.
     """
 
     def __init__(self, modules: "Sequence[torch.nn.Module]", machine: Machine, max_tokens: int | None = None) -> None:
-        self.modules = list(modules)
-        self.machine = machine
-        first: Any = self.modules[0]
-        transformer = getattr(first, "auto_model", None)
-        if transformer is None:
-            raise ValueError(
-                f"The model begins with a {type(first).__name__}, which is no transformer. "
-                "Name one whose first module is a Transformer under 'models' in globals.yml."
-            )
-        limits = (max_tokens, getattr(first, "max_seq_length", None), position_limit(transformer))
-        # A tokenizer without a limit says 10^30; without positions for more, none of the limits holds.
-        self.max_tokens = min((int(limit) for limit in limits if limit and limit < 10**9), default=USUAL_LIMIT)
-        types = self.tokenizer("a", max_length=8, truncation=True, return_token_type_ids=True).get(
-            "token_type_ids"
-        ) or [0]
-        if any(types):
-            raise ValueError(
-                f"The tokenizer {type(self.tokenizer).__name__} gives the tokens of a single text the types {types}, "
-                "and here all are 0. Use another model, or a tokenizer that gives 0."
-            )
+        super().__init__(modules, machine)
+        self.max_tokens = self.token_limit(max_tokens)
         self.backbone: Backbone | None = None
         self.find_backbone()
         if self.backbone is None:
             logger.warning(
                 "%s has no packed computation here: it is computed with padding, as sentence-transformers does.",
-                " → ".join([type(transformer).__name__, *(type(module).__name__ for module in self.modules[1:])]),
+                " → ".join([type(self.transformer).__name__, *(type(module).__name__ for module in self.modules[1:])]),
             )
-        self.int8 = machine.int8 and self.backbone is not None and machine.device == "cpu" and has_int8()
+        lacking = self._lacks_for_int8() if machine.int8 else ""
+        self.int8 = machine.int8 and not lacking
+        if lacking:
+            logger.warning("int8 was asked for, and %s: encoding is in %s.", lacking, machine.precision)
         self._prompt_tokens: dict[str, int] = {}
-
-    @property
-    def tokenizer(self) -> Any:
-        """That of the first module."""
-        first: Any = self.modules[0]
-        return first.tokenizer
 
     @property
     def transformer(self) -> Any:
@@ -75,30 +50,18 @@ class Tower:
         first: Any = self.modules[0]
         return first.auto_model
 
-    @property
-    def module(self) -> "torch.nn.Module":
-        """All modules as one."""
-        import torch
-
-        return torch.nn.ModuleList(self.modules)
-
-    @property
-    def dimension(self) -> int:
-        """Length of a vector.
-
-        Raises:
-            ValueError: no module says it.
-        """
-        for module in reversed(self.modules):
-            ask: Any = getattr(module, "get_embedding_dimension", None)
-            if ask is not None and (size := ask()) is not None:
-                return int(size)
-        raise ValueError("The model does not say how long its vectors are.")
-
     def find_backbone(self) -> None:
         """Choose the computation that fits the transformer; again after adapters were put on it."""
         flat = all(type(module).__name__ in PACKED_MODULES for module in self.modules[1:])
         self.backbone = packed_backbone(self.transformer) if flat else None
+
+    def _lacks_for_int8(self) -> str:
+        """Why it cannot be computed in eight bits; empty when it can."""
+        if self.backbone is None:
+            return "the model has no packed computation here"
+        if self.machine.device != "cpu":
+            return "that is for processors"
+        return "" if has_int8() else "this processor has no instructions for it (AVX512-VNNI, AMX)"
 
     def prompt_tokens(self, prompt: str) -> int:
         """Tokens of a prompt that the pooling leaves out; 0 when it includes them or the prompt is empty."""
@@ -179,6 +142,13 @@ class Tower:
         divide = length_batches if self.backbone is None else token_batches
         return divide([len(ids) for ids in token_ids], batch_tokens)
 
-    def identity(self) -> str:
-        """Hash of the modules and the tokenizer as they are now."""
-        return modules_identity(self.modules, self.tokenizer)
+    def key(self, prompt: str) -> dict[str, Any]:
+        """All that decides the vector of a text that begins with this prompt."""
+        return {
+            "model": self.identity(),
+            "prompt": prompt,
+            "prompt_tokens": self.prompt_tokens(prompt),
+            "max_tokens": self.max_tokens,
+            "precision": "int8" if self.int8 else self.machine.precision,
+            "padded": self.backbone is None,
+        }

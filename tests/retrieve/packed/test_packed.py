@@ -13,6 +13,7 @@ from ragsmith.compute.device import Machine
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.models import resolve_model
 from ragsmith.retrieve.packed.bert import ROWS_AT_ONCE
+from ragsmith.retrieve.tower import Tower
 
 Make = Callable[..., SentenceTransformer]
 KINDS = ["bert", "roberta", "xlm-roberta", "camembert", "mpnet", "modernbert"]
@@ -99,7 +100,7 @@ def test_the_default_prompt_is_used_for_what_has_no_prompt_of_its_own(make: Make
     model = make("bert", [Pooling(HIDDEN, "mean", include_prompt=False)])
     model.prompts, model.default_prompt_name = {"other": "query: "}, "other"
     encoder = Encoder(model, CPU)
-    assert encoder.prompt_tokens("passage") == 3  # <s> query :
+    assert encoder.transformer("passage").prompt_tokens(encoder.prompt("passage")) == 3  # <s> query :
     assert cosines(encoder.encode(TEXTS, "passage"), model.encode(TEXTS)).min() >= 0.99999
     assert cosines(encoder.encode(TEXTS, "query"), model.encode_query(TEXTS)).min() >= 0.99999
 
@@ -255,12 +256,23 @@ def test_texts_are_cut_where_the_model_s_positions_end(kind: str, places: int, l
     assert cosines(vectors, model.encode(TEXTS)).min() >= 0.99999
 
 
-def test_a_tokenizer_with_other_token_types_is_refused(make: Make) -> None:
+def test_model_whose_tokenizer_gives_other_token_types_is_computed_by_sentence_transformers(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
     from tokenizers.processors import TemplateProcessing
 
     model = make("bert")
     model.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
         single="<s>:1 $A:1 </s>:1", special_tokens=[("<s>", 0), ("</s>", 2)]
     )
-    with pytest.raises(ValueError, match="types"):
-        Encoder(model, CPU)
+    assert isinstance(Encoder(model, CPU).towers["query"], Tower)  # the model is not given the types
+    model.tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
+    with caplog.at_level(logging.WARNING, logger="ragsmith"):
+        encoder = Encoder(model, CPU)
+    assert "single text the types [1, 1, 1]" in caplog.text and "by sentence-transformers itself" in caplog.text
+    model.max_seq_length = encoder.max_tokens
+    theirs = model.encode(TEXTS)
+    assert cosines(encoder.encode(TEXTS, "query"), theirs).min() >= 0.99999
+    # The types count: as ours computes it, the vectors would be others.
+    ours = Tower(list(model), CPU)
+    assert cosines(ours.forward(ours.token_ids(TEXTS)).detach().numpy(), theirs).max() < 0.9999

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from ragsmith.compute.device import Machine
+from ragsmith.retrieve import tower
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.models import resolve_model
 from ragsmith.retrieve.packed.linear import int8_product
@@ -51,6 +52,21 @@ def test_vectors_in_int8_keep_their_neighbours_and_have_a_key_of_their_own() -> 
     assert (one * two).sum(1).min() > 0.97 and not np.array_equal(one, two)
     assert np.array_equal((two @ one.T).argmax(1), np.arange(len(texts)))
     assert exact.identity("passage") != whole.identity("passage")
+
+
+@pytest.mark.parametrize("lacking", ["instructions", "packed computation"])
+def test_int8_that_cannot_be_had_is_said_in_one_line(
+    lacking: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tower, "has_int8", lambda: lacking != "instructions")
+    if lacking == "packed computation":
+        monkeypatch.setattr(tower, "packed_backbone", lambda model: None)
+    folder = resolve_model("random:bert-2x64")
+    with caplog.at_level("WARNING", logger="ragsmith"):
+        encoder, plain = Encoder.load(folder, WHOLE), Encoder.load(folder, HALF)
+    (message,) = [line for line in caplog.messages if "int8" in line]
+    assert lacking in message and message.endswith("encoding is in bf16.")
+    assert encoder.identity("query") == plain.identity("query")
 
 
 def test_int8_changes_nothing_where_gradients_flow() -> None:

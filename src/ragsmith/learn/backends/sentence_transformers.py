@@ -1,6 +1,7 @@
 """Training with SentenceTransformerTrainer, as it comes."""
 
 import importlib.util
+import math
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,8 +101,9 @@ def make_trainer(
         local_files_only=True,
         model_kwargs={"use_safetensors": True, "dtype": "float32"},
     )
-    limit = int(model.max_seq_length or 512)
-    model.max_seq_length = min(limit, longest(settings))
+    limit = model.max_seq_length or 512
+    if limit < math.inf:  # a StaticEmbedding reads whole texts and cannot be told otherwise
+        model.max_seq_length = min(limit, longest(settings))
     columns = {"query": [row.query for row in rows], "positive": [row.positive for row in rows]}
     for number in range(settings.negatives):
         columns[f"negative_{number + 1}"] = [row.negatives[number] for row in rows]
