@@ -91,6 +91,24 @@ def test_ray_that_is_not_installed_is_said_before_anything_is_done(catalog, monk
 
 
 @pytest.mark.parametrize(
+    ("step", "settings"), [("retriever_training", {}), ("rag_training", {"mode": "end2end", "reader": "rag_token"})]
+)
+@pytest.mark.parametrize("rank", [8, 0])
+def test_peft_that_is_not_installed_is_said_before_anything_is_done(catalog, monkeypatch, step, settings, rank):
+    monkeypatch.setattr("ragsmith.learn.lora.find_spec", lambda name: None)
+    catalog[f"params:{step}"] = MemoryDataset({**settings, "lora": {"rank": rank}})
+    pipeline = Pipeline([Node(make_of_two, ["params:compute", f"params:{step}"], "model", name="train")])
+    if not rank:
+        ProjectHooks().before_pipeline_run({}, pipeline, catalog)
+        return
+    with pytest.raises(
+        UserError, match=rf"{step}.lora.rank is 8, which needs peft. Run: pip install 'ragsmith\[lora"
+    ) as error:
+        ProjectHooks().before_pipeline_run({}, pipeline, catalog)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
     ("written", "set_before", "address"),
     [("auto", None, "auto"), ("auto", "10.0.0.1:6379", "10.0.0.1:6379"), (None, None, None)],
 )

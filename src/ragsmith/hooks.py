@@ -36,7 +36,7 @@ class ProjectHooks:
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
-        """Refuse what is not there (device, cluster, earlier version) or cannot be on several processes."""
+        """Refuse what is not there (device, cluster, peft, earlier version) or cannot be on several processes."""
         from ragsmith.faults import UserError
 
         if {"params:evaluation", "history"} <= pipeline.inputs() and (fault := missing_version(catalog)):
@@ -44,6 +44,8 @@ class ProjectHooks:
         if "params:compute" not in pipeline.inputs():
             return
         compute = compute_of(catalog)
+        if fault := missing_adapters(catalog, pipeline):
+            raise UserError(fault)
         if "params:rag_training" in pipeline.inputs() and training_of(catalog).wants_ray():
             from ragsmith.read.workers import check_worker
 
@@ -125,6 +127,19 @@ def retriever_training_of(catalog: Any) -> "RetrieverTrainingParams":
     from ragsmith.pipelines.retriever_training.params import RetrieverTrainingParams
 
     return typed(catalog, "retriever_training", RetrieverTrainingParams)
+
+
+def missing_adapters(catalog: Any, pipeline: Any) -> str:
+    """What to do where adapters are to be trained and peft is not installed; empty where nothing is to be done."""
+    from ragsmith.learn.lora import check_adapters
+
+    for name, training in (("retriever_training", retriever_training_of), ("rag_training", training_of)):
+        if f"params:{name}" in pipeline.inputs():
+            try:
+                check_adapters(training(catalog).lora.rank, f"{name}.lora.rank")
+            except ModuleNotFoundError as error:
+                return str(error)
+    return ""
 
 
 def find_cluster(loader: Any, step: str, check: Callable[[], None]) -> None:

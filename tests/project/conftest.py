@@ -158,6 +158,12 @@ def processor_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
+@pytest.fixture(scope="session")
+def spent() -> Callable[[], float]:
+    """`processor_seconds`, for tests: they cannot import it from here."""
+    return processor_seconds
+
+
 @pytest.fixture
 def finished_copy(finished, project) -> Project:
     """A project of the test's own in which a run has ended."""

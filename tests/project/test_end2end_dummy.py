@@ -78,7 +78,9 @@ def test_made_up_sample_has_the_sizes_of_the_published_one(tmp_path):
             assert len(lines) == count and len(set(lines)) == 8
 
 
-def test_sample_trains_end_to_end_and_the_index_is_the_shipped_retrievers(project, sample):
+def test_sample_trains_end_to_end_in_under_three_minutes_and_the_index_is_the_shipped_retrievers(
+    project, sample, spent
+):
     records = project.data / "01_raw/records"
     shutil.copytree(sample / QUESTIONS, records)
     shutil.copy(sample / TABLE, records)
@@ -87,7 +89,9 @@ def test_sample_trains_end_to_end_and_the_index_is_the_shipped_retrievers(projec
     assert done.returncode != 0 and "All 48 training questions of the records are asked in their files" in done.stdout
     for again in [*records.glob("val.*"), *records.glob("test.*")]:
         again.unlink()
+    begun = spent()
     log = project.run("--params", PARAMS)
+    assert spent() - begun < 180
     assert "index: version 1, of step 1: training waited" in log
     steps = pd.read_parquet(project.data / "08_reporting/reader_log.parquet")
     trained = steps[steps["kind"] == "train"]

@@ -6,8 +6,10 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from ragsmith.read.extractive import ReaderSettings
 from ragsmith.read.instructive import check_questions, instructive, without_span
 from ragsmith.read.rag_settings import RagQuestion, RagSettings
+from ragsmith.read.rag_task import RagTask
 
 SETTINGS = RagSettings(batch_size=4, passages=3, contrastive_weight=1.0, retriever_rate=1.0)
 
@@ -85,8 +87,68 @@ def test_reader_that_writes_learns_from_answers_that_stand_nowhere(live_index, w
     assert not caplog.records
 
 
-def test_answer_that_was_marked_by_hand_is_a_span_however_it_is_spelled(live_index, town_questions):
-    spelled = replace(town_questions[0], answers=("RED",))
+def test_answer_that_was_marked_by_hand_is_a_span_however_it_is_spelled(live_index, reader, town_questions):
+    spelled = replace(town_questions[0], answers=("scarlet",))
     live = live_index()
-    assert without_span([spelled], live) == [spelled]
-    assert without_span([replace(spelled, marks=(("p1", 18, 21),))], live) == []
+    assert without_span(reader, [spelled], live, SETTINGS) == [spelled]
+    assert without_span(reader, [replace(spelled, marks=(("p1", 18, 21),))], live, SETTINGS) == []
+
+
+# Of the first passage; 22 tokens of question and passage end after "red.", and a span may have six.
+ANSWERS = {
+    "red": True,
+    "RED": True,
+    "car\tin": True,  # as it is found, in other letters and spacing
+    "The car in Ulm is": True,  # six: two of them are Ulm's
+    "The car in Ulm is red": False,  # too long
+    "old": False,  # not read
+    "crimson": False,
+}
+
+
+@pytest.mark.parametrize("judged", [True, False])
+@pytest.mark.parametrize("encoders", ["none", "both"])
+def test_question_is_left_out_just_where_training_can_mark_none_of_its_answers(
+    live_index, reader, town_questions, caplog, judged, encoders
+):
+    right = frozenset({"p1"}) if judged else frozenset()
+    asked = [
+        replace(town_questions[0], query_id=answer, answers=(answer,), right=right, judged=judged)
+        for answer in ANSWERS
+    ]
+    settings = replace(
+        SETTINGS, encoders=encoders, objective="none", passages=12, batch_size=1,
+        contrastive_weight=0.0 if encoders == "none" else 1.0,
+    )  # fmt: skip
+    reader, live = reader.with_settings(ReaderSettings(22, 6)), live_index()
+    with caplog.at_level(logging.WARNING):
+        kept, lost, empty = instructive(reader, asked, live, settings)
+    seen = {}
+    for question in asked:
+        task = RagTask(reader, live, [question], [question], settings, "base")
+        seen[question.query_id] = bool(task.loss(0, 0)[1]["readable"])
+    assert seen == ANSWERS
+    gone = [answer for answer, marked in ANSWERS.items() if not marked]
+    assert (lost, empty) == ((len(gone), 0) if judged else (0, len(gone)))
+    if encoders == "none" or not judged:
+        assert [question.query_id for question in kept] == [a for a, marked in ANSWERS.items() if marked]
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert f"{len(gone)} of 7 training questions teach the reader nothing" in line
+    assert "at most 6 tokens (max_answer_tokens) within the 22 that are read of question and passage (max_tokens)" in (
+        line
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "shares"),
+    [("red", {0.0: True, 0.5: True, 1.0: False}), ("old", {0.0: False, 0.5: True, 1.0: True})],
+)
+def test_answer_that_stands_in_the_stretch_that_is_left_out_or_is_read_without_it_counts_as_often_as_training_sees_it(
+    live_index, reader, town_questions, answer, shares
+):
+    stretch = ("p1", 1, len("The car in Ulm is red."))
+    asked = [replace(town_questions[0], answers=(answer,), source=stretch)]
+    reader, live = reader.with_settings(ReaderSettings(22, 6)), live_index()
+    for share, marked in shares.items():
+        lost = without_span(reader, asked, live, replace(SETTINGS, cut_probability=share))
+        assert lost == ([] if marked else asked)

@@ -187,17 +187,18 @@ class Reference:
             readable = torch.isfinite(right)
             nll = (taught + every).logsumexp(0) - (taught + right)[readable].logsumexp(0)
             likelihood = (right - every).detach()
-        else:  # log probability of each token after each passage
-            tokens = torch.stack(shares)
-            likelihood, readable = tokens.sum(1).detach(), torch.ones(len(found), dtype=torch.bool)
+        else:  # log probability of each word of the vocabulary, at each token, after each passage
+            target, whole = self.target(question), torch.stack(shares)
+            likelihood = whole[:, range(len(target)), target].sum(1).detach()
+            readable = torch.ones(len(found), dtype=torch.bool)
             if self.kind == "rag_token":
-                nll = -(taught[:, None] + tokens).logsumexp(0).sum()
+                nll = -self.smoothed((taught[:, None, None] + whole).logsumexp(0), target)
             elif self.kind == "rag_sequence":
-                nll = -(taught + tokens.sum(1)).logsumexp(0)
+                nll = -(taught + torch.stack([self.smoothed(one, target) for one in whole])).logsumexp(0)
             elif self.kind == "fid":
-                nll = -self.fused(question, found).sum()
+                nll = -self.smoothed(self.fused(question, found), target)
             else:
-                nll = -self.after_prompt(question, found).sum()
+                nll = -self.smoothed(self.after_prompt(question, found), target)
         if objective == "emdr2":
             return nll - self.settings.objective_weight * (prior + likelihood)[readable].logsumexp(0)
         if objective == "pdist":
@@ -236,10 +237,16 @@ class Reference:
         ids = ids[:-1] if ids[-1] == special.eos_token_id else ids
         return [*ids[: self.longest - 1], special.eos_token_id]
 
+    def smoothed(self, log_probs, target) -> torch.Tensor:
+        """Minus the cross-entropy with labels of which a share is spread over the vocabulary."""
+        share, words = self.settings.label_smoothing, log_probs.shape[1]
+        labels = torch.full_like(log_probs, share / words)
+        labels[range(len(target)), target] += 1 - share
+        return (labels * log_probs).sum()
+
     def log_probs(self, target, **inputs) -> torch.Tensor:
         seen = torch.tensor([[self.reader.generation_config.decoder_start_token_id, *target[:-1]]])
-        logits = self.reader(decoder_input_ids=seen, **inputs).logits[0].log_softmax(-1)
-        return logits[range(len(target)), target]
+        return self.reader(decoder_input_ids=seen, **inputs).logits[0].log_softmax(-1)
 
     def composed(self, question, passage_id) -> torch.Tensor:
         ids = self.tokenizer(f"question: {question.text} context: {self.texts[passage_id]}")["input_ids"]
@@ -255,7 +262,7 @@ class Reference:
         assert len(prompt) <= self.limit  # nothing is cut
         target = self.target(question)
         logits = self.reader(torch.tensor([[*prompt, *target]])).logits[0].log_softmax(-1)
-        return logits[range(len(prompt) - 1, len(prompt) + len(target) - 1), target]
+        return logits[len(prompt) - 1 : len(prompt) + len(target) - 1]
 
     def written(self, question, found):
         target = self.target(question)
@@ -297,6 +304,27 @@ def test_loss_and_gradients_are_those_of_the_formulas(make_task, kind, objective
     task = make_task(kind, settings, asked, max_tokens=LIMITS.get(kind, 96))
     _, readable = follows_the_formulas(task, Reference(task, kind), asked, objective, weight)
     assert readable == (0.75 if kind == "extractive" else 1.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "objective"),
+    [
+        ("rag_token", "marginal"),
+        ("rag_token", "emdr2"),
+        ("rag_sequence", "marginal"),
+        ("rag_sequence", "pdist"),
+        ("fid", "emdr2"),
+        ("causal", "pdist"),
+    ],
+)
+def test_smoothed_labels_give_loss_and_gradients_of_the_formulas_and_teach_unsmoothed(make_task, kind, objective):
+    settings = replace(SETTINGS, objective=objective, label_smoothing=0.2)
+    asked = [replace(one, answers=one.answers[:1]) for one in ASKED]
+    task = make_task(kind, settings, asked, max_tokens=LIMITS.get(kind, 96))
+    reference = Reference(task, kind)
+    loss, _ = follows_the_formulas(task, reference, asked, objective, 0.0)
+    reference.settings = replace(settings, label_smoothing=0.0)
+    assert reference.loss(asked, objective, 0.0)[0].item() != pytest.approx(loss, rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -581,6 +609,39 @@ def test_step_that_is_tried_again_in_less_memory_counts_once_in_the_budget_of_re
     assert trained(short) == 2 * expected  # another training from the beginning counts again
 
 
+@pytest.mark.parametrize(
+    ("settings", "times"),  # of the encoder's products with questions and with passages, and of the reader's
+    [
+        ({}, (3, 3, 3)),
+        ({"objective": "none", "contrastive_weight": 1.0}, (3, 3, 3)),
+        ({"train_reader": False, "objective": "marginal"}, (3, 3, 1)),  # a frozen reader goes forward alone
+        ({"train_reader": False, "objective": "pdist"}, (3, 3, 1)),
+        ({"train_reader": False, "objective": "none", "contrastive_weight": 1.0}, (3, 3, 0)),  # and may not be asked
+        ({"retriever_after": 1}, (1, 0, 3)),  # passages have the index's vectors as long as the retriever waits
+        ({"encoders": "questions"}, (0, 0, 0)),  # nothing grows old: no budget is kept
+        ({"encoders": "none", "objective": "none"}, (0, 0, 0)),
+    ],
+)
+def test_budget_of_refreshes_counts_what_a_step_computes(make_task, settings, times):
+    """All six passages are read with each of the four questions."""
+    task = make_task(settings=replace(SETTINGS, passages=6, **settings), apart=True, max_tokens=64)
+    task.loss(0, 0)
+    count = task.encoder.model.tokenizer
+    asked, read = (
+        sum(len(count(text)["input_ids"]) for text in texts)
+        for texts in ([question.text for question in ASKED], task.index.texts)
+    )
+    of_encoder, of_reader = (
+        sum(p.numel() for name, p in model.named_parameters() if not name.endswith("_embeddings.weight"))
+        for model in (task.encoder.towers["query"].module, task.reader.model)
+    )
+    parts = asked * of_encoder, read * of_encoder, (6 * asked + 4 * read) * of_reader
+    assert task.index.trained == sum(many * part for many, part in zip(times, parts, strict=True))
+    if "retriever_after" in settings:
+        task.loss(1, 0)
+        assert task.index.trained == sum(many * part for many, part in zip((4, 3, 6), parts, strict=True))
+
+
 # --- what is read ---
 
 
@@ -837,8 +898,9 @@ def test_answer_is_held_by_a_right_passage_or_where_none_is_known_word_for_word(
     assert holds_answer(example) is held
 
 
-def test_retriever_that_answers_everything_alike_is_reported(make_task, caplog):
-    task = make_task(settings=replace(SETTINGS, passages=2))
+@pytest.mark.parametrize("search", ["dense", "hybrid", "bm25"])
+def test_retriever_that_answers_everything_alike_is_reported_whatever_bm25_finds(make_task, caplog, search):
+    task = make_task(settings=replace(SETTINGS, passages=2, search=search))
     with torch.no_grad():  # every text gets the same vector
         for parameter in task.encoder.model.parameters():
             parameter.zero_()
@@ -848,6 +910,9 @@ def test_retriever_that_answers_everything_alike_is_reported(make_task, caplog):
         _, figures = task.evaluate()
     assert figures["same_passages"] == 1.0
     assert "100 % of the dev questions get the same passages" in caplog.text
+    assert figures["prior_entropy"] == 1.0 and "All passages of the dev questions score alike" in caplog.text
+    found = {frozenset(row for row, _ in some) for some in task.retrieve(ASKED)}
+    assert (len(found) == 1) == (search == "dense")
 
 
 def test_tiny_knowledge_base_that_is_always_read_whole_is_no_collapse(make_task, caplog):

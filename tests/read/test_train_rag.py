@@ -1,6 +1,7 @@
 """Trainings from the questions to the saved folders."""
 
 import logging
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -24,7 +25,7 @@ from ragsmith.read.rag_task import RagTask
 from ragsmith.read.readers import load_reader
 from ragsmith.read.reading import ReadingPassage
 from ragsmith.read.seq2seq import Seq2SeqReader
-from ragsmith.read.train_rag import RagPlan, choose_retriever, train_rag
+from ragsmith.read.train_rag import RagPlan, choose_retriever, state_hash, train_rag
 from ragsmith.retrieve.build import build_index
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.hnsw import HnswSettings
@@ -415,6 +416,37 @@ def test_adapters_of_a_causal_reader_are_trained_with_its_retriever_and_the_save
     assert any(not torch.equal(value, first[name]) for name, value in loaded.model.state_dict().items())
 
 
+def test_training_of_other_adapters_in_the_folder_of_a_finished_one_begins_anew(train, machine):
+    base = resolve_model("encoder_decoder:random:bert-2x64")
+
+    def log(name, alpha):
+        reader = new_reader(base, "rag_token", VALUES, LoraSettings(rank=2, alpha=alpha), machine)
+        plan = replace(PLAN, loop=replace(LOOP, epochs=1, learning_rate=0.1))
+        return train(name, reader, plan, encoders="none", objective="none").log.read_text()
+
+    first = log("work", 4)
+    assert log("work", 64) == log("alone", 64) != first
+
+
+def test_identity_of_a_reader_is_that_of_all_that_decides_its_answers_and_not_of_its_place(machine, tmp_path):
+    base = resolve_model("encoder_decoder:random:bert-2x64")
+
+    def reader(folder=base, alpha=4, **values):
+        return new_reader(folder, "rag_token", VALUES | values, LoraSettings(rank=2, alpha=alpha), machine)
+
+    cased, dropping, repeating = reader(), reader(), reader()
+    cased.tokenizer.backend_tokenizer.normalizer.lowercase = False
+    dropping.model.config.decoder.hidden_dropout_prob = 0.7
+    repeating.model.generation_config.no_repeat_ngram_size = 2
+    same = state_hash(reader())
+    others = [reader(alpha=64), reader(max_answer_tokens=7), cased, dropping, repeating]
+    assert len({same, *map(state_hash, others)}) == 6
+    shutil.copytree(base, tmp_path / "copy")
+    asked = reader(tmp_path / "copy")
+    asked.tokenizer("a longer text", max_length=4, truncation=True)  # it remembers the limit of its last call
+    assert state_hash(asked) == same
+
+
 # --- what is refused ---
 
 
@@ -501,3 +533,26 @@ def test_training_without_any_span_is_refused_with_the_way_out(
     reader = ExtractiveReader.load(tiny_model, ReaderSettings(48, 6), machine)
     with pytest.raises(ValueError, match=r"no training question.* span.* Choose a reader that writes"):
         train_rag(reader, town_base, asked, town_questions, PLAN, machine, tmp_path / "spans")
+
+
+@pytest.mark.parametrize(
+    ("answered", "limits"), [("sentence", (48, 6)), ("word", (16, 6))], ids=["too long", "beyond what is read"]
+)
+def test_training_whose_answers_can_never_be_marked_is_refused_with_the_limits(
+    tiny_model, machine, town_base, town_questions, tmp_path, answered, limits
+):
+    texts = dict(zip(town_base.passages["passage_id"], town_base.passages["text"], strict=True))
+    asked = [
+        replace(one, answers=(texts[min(one.right)],) if answered == "sentence" else one.answers)
+        for one in town_questions
+    ]
+    reader = ExtractiveReader.load(tiny_model, ReaderSettings(*limits), machine)
+    plan = replace(PLAN, settings=replace(SETTINGS, encoders="none", objective="none"))
+    said = rf"a span of at most {limits[1]} tokens \(max_answer_tokens\) within the {limits[0]} .* \(max_tokens\)"
+    with pytest.raises(ValueError, match=said):
+        train_rag(reader, town_base, asked, town_questions, plan, machine, tmp_path / "never")
+    some = [*asked[:3], *town_questions[3:]]
+    reader.settings = ReaderSettings(48, 6)
+    report = train_rag(reader, town_base, some, town_questions, plan, machine, tmp_path / "some").report
+    lost = 3 if answered == "sentence" else 0
+    assert [report[name] for name in ("without_span", "left_out", "examples")] == [lost, lost, 12 - lost]

@@ -5,7 +5,7 @@ import unicodedata
 import numpy as np
 import pytest
 
-from ragsmith.retrieve.has_answer import has_answer, held_nowhere, joined_tokens
+from ragsmith.retrieve.has_answer import has_answer, holders, joined_tokens
 
 
 def slow_tokens(text: str) -> list[str]:
@@ -77,14 +77,16 @@ def test_tokens_and_finds_equal_the_slow_rule_on_random_unicode():
     assert 200 < found < 2800
 
 
-def test_answers_that_no_text_holds_are_those_that_each_text_alone_does_not_hold():
+def test_texts_hold_the_answers_that_each_alone_is_found_to_hold():
     texts = ["Paris, the capital of FRANCE.", "Parisian, of Ostia", "", "x x y"]
     answers = [["Paris"], ["of france"], ["Rome", "Ostia"], ["capital France"], [" "], [], ["Roma"], ["x y"], ["y x"]]
-    expected = [place for place, some in enumerate(answers) if not any(has_answer(text, some) for text in texts)]
-    assert held_nowhere(answers, texts) == expected == [3, 4, 5, 6, 8]
-    assert held_nowhere(answers[:3], iter(texts)) == [] and held_nowhere([["a"]], []) == [0]
+    expected = [[place for place, some in enumerate(answers) if has_answer(text, some)] for text in texts]
+    assert expected == [[0, 1], [2], [], [7]]
+    assert list(holders(answers, texts)) == [(row, places) for row, places in enumerate(expected) if places]
+    assert list(holders([["a"]], [])) == []
 
 
-def test_texts_are_not_read_after_the_last_answer_was_found():
+def test_texts_are_not_read_before_they_are_asked_for():
     texts = iter(["Rome", "Paris", "Ostia"])
-    assert held_nowhere([["Paris"], ["Rome"]], texts) == [] and list(texts) == ["Ostia"]
+    found = holders([["Paris"], ["Rome"]], texts)
+    assert [next(found), next(found)] == [(0, [1]), (1, [0])] and list(texts) == ["Ostia"]

@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from ragsmith.learn.checkpoints import weights
@@ -28,6 +29,21 @@ class LoraSettings:
     targets: str | tuple[str, ...] = "all-linear"
 
 
+def check_adapters(rank: int, name: str = "lora.rank") -> None:
+    """Return when there is what adapters of this rank need; before any work begins.
+
+    Args:
+        rank: of `LoraSettings`.
+        name: of the setting, for the message.
+    Raises:
+        ModuleNotFoundError: peft is not installed; the message has the command.
+    """
+    if rank and find_spec("peft") is None:
+        raise ModuleNotFoundError(
+            f"{name} is {rank}, which needs peft. Run: pip install 'ragsmith[lora]', or set {name} to 0."
+        )
+
+
 def add_adapters(encoder: Encoder, settings: LoraSettings, seed: int) -> None:
     """Put untrained adapters on an encoder's transformers and freeze the rest; its vectors stay the same.
 
@@ -52,11 +68,9 @@ def with_adapters(model: "PreTrainedModel", settings: LoraSettings, seed: int) -
     """
     import torch
 
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ModuleNotFoundError as error:
-        message = "lora.rank is above 0, which needs peft. Run: pip install 'ragsmith[lora]'"
-        raise ModuleNotFoundError(message) from error
+    check_adapters(settings.rank)
+    from peft import LoraConfig, get_peft_model
+
     targets = settings.targets if isinstance(settings.targets, str) else list(settings.targets)
     config = LoraConfig(
         r=settings.rank, lora_alpha=settings.alpha, lora_dropout=0.0, bias="none", target_modules=targets

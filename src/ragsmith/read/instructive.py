@@ -1,7 +1,8 @@
 """Which questions a reader and a retriever can learn from, and what is said of the others."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 
 import pandas as pd
 
@@ -9,9 +10,13 @@ from ragsmith.read.extractive import ExtractiveReader
 from ragsmith.read.live_index import LiveIndex, passage_faults
 from ragsmith.read.rag_settings import RagQuestion, RagSettings
 from ragsmith.read.readers import Reader
-from ragsmith.retrieve.has_answer import found_by, has_answer, held_nowhere
+from ragsmith.read.shown import reading_example
+from ragsmith.read.span_evidence import right_spans
+from ragsmith.retrieve.has_answer import found_by, has_answer, holders
 
 logger = logging.getLogger(__name__)
+
+BLOCK = 512  # pairs of question and passage that are taken apart into tokens at once
 
 
 def check_questions(train: Sequence[RagQuestion], dev: Sequence[RagQuestion], passages: pd.DataFrame) -> None:
@@ -57,27 +62,33 @@ def instructive(
     # Where a right passage is known, or guessed, a contrastive loss teaches the retriever, whatever the reader reads.
     pulled = settings.encoders != "none" and settings.contrastive_weight > 0
     reads = settings.train_reader or settings.objective != "none"
-    marks = reads and isinstance(reader, ExtractiveReader)
-    lost = without_span(train, index) if marks else []
-    empty = without_answer(train, index, settings) if marks else []
+    lost: list[RagQuestion] = []
+    empty: list[RagQuestion] = []
+    span = ""
+    if reads and isinstance(reader, ExtractiveReader):
+        lost, empty = without_span(reader, train, index, settings), without_answer(reader, train, index, settings)
+        span = (
+            f"a span of at most {reader.settings.max_answer_tokens} tokens (max_answer_tokens) within the "
+            f"{reader.settings.max_tokens} that are read of question and passage (max_tokens)"
+        )
     unread = {question.query_id for question in ((*lost, *empty) if reads else train if pulled else ())}
     if len(unread) == len(train) and settings.train_reader:
         raise ValueError(
             "There is no training question with an answer that is a span of its right passages, or of one that may be "
-            "found, and an extractive reader learns from no other. Choose a reader that writes its answer, such as "
-            "rag_token."
+            f"found, and an extractive reader learns from no other: from {span}. Choose a reader that writes its "
+            "answer, such as rag_token, or raise these limits where answers are longer or stand further behind."
         )
     if lost:
         logger.warning(
             "%d of %d training questions teach the reader nothing: no answer of theirs stands, word for word, in "
-            "their right passages (%s). A reader that writes its answer could learn from them.",
-            len(lost), len(train), named(lost),
+            "their right passages as %s (%s). A reader that writes its answer could learn from them.",
+            len(lost), len(train), span, named(lost),
         )  # fmt: skip
     if empty:
         logger.warning(
             "%d of %d training questions teach the reader nothing: nobody said which passages answer them, and none%s "
-            "holds an answer (%s). Add passages that do.",
-            len(empty), len(train), " that is found" if finds_the_same(settings) else "", named(empty),
+            "holds an answer as %s (%s). Add passages that do.",
+            len(empty), len(train), " that is found" if finds_the_same(settings) else "", span, named(empty),
         )  # fmt: skip
     left_out = [question for question in train if question.query_id in unread and not (pulled and question.right)]
     if len(left_out) == len(train):
@@ -105,8 +116,10 @@ def finds_the_same(settings: RagSettings) -> bool:
     return settings.encoders == "none" or settings.search == "bm25"
 
 
-def without_answer(questions: Sequence[RagQuestion], index: LiveIndex, settings: RagSettings) -> list[RagQuestion]:
-    """Questions that nobody judged, of which no passage that may be read in training holds an answer.
+def without_answer(
+    reader: ExtractiveReader, questions: Sequence[RagQuestion], index: LiveIndex, settings: RagSettings
+) -> list[RagQuestion]:
+    """Questions that nobody judged, of which no passage that may be read in training holds an answer as a span.
 
     Where the retriever stays as it is, or has no part in the search, these are what is found now and what is guessed
     to be right; else all passages: it may find any of them later.
@@ -117,30 +130,55 @@ def without_answer(questions: Sequence[RagQuestion], index: LiveIndex, settings:
     ids, texts = [question.query_id for question in asked], [question.text for question in asked]
     run = index.search(ids, texts, settings.passages, settings.search)
     found = run.groupby("query_id")["passage_id"].agg(set)
-    missing = [
-        question
+    near = (
+        (question, index.row_of[passage_id])
         for question in asked
-        if not any(
-            has_answer(index.texts[index.row_of[passage_id]], found_by(question.answers))
-            for passage_id in {*question.right, *found.get(question.query_id, ())}
-        )
-    ]
+        for passage_id in {*question.right, *found.get(question.query_id, ())}
+        if has_answer(index.texts[index.row_of[passage_id]], found_by(question.answers))
+    )
+    missing = unmarkable(reader, asked, near, index, settings)
     if finds_the_same(settings) or not missing:
         return missing
-    return [missing[place] for place in held_nowhere([found_by(one.answers) for one in missing], index.texts)]
+    held = holders([found_by(question.answers) for question in missing], index.texts)
+    anywhere = ((missing[place], row) for row, places in held for place in places)
+    return unmarkable(reader, missing, anywhere, index, settings)
 
 
-def without_span(questions: Sequence[RagQuestion], index: LiveIndex) -> list[RagQuestion]:
+def without_span(
+    reader: ExtractiveReader, questions: Sequence[RagQuestion], index: LiveIndex, settings: RagSettings
+) -> list[RagQuestion]:
     """Questions of which somebody knows the right passages, none of which holds an answer as a span."""
-    return [
-        question
-        for question in questions
-        if question.right
-        and question.judged
-        and not any(passage_id in question.right for passage_id, *_ in question.marks)
-        and not any(
-            answer and answer in index.texts[index.row_of[passage_id]]
-            for answer in question.answers
-            for passage_id in question.right
-        )
-    ]
+    asked = [question for question in questions if question.right and question.judged]
+    pairs = ((question, index.row_of[passage_id]) for question in asked for passage_id in question.right)
+    return unmarkable(reader, asked, pairs, index, settings)
+
+
+def unmarkable(
+    reader: ExtractiveReader,
+    questions: Sequence[RagQuestion],
+    pairs: Iterable[tuple[RagQuestion, int]],
+    index: LiveIndex,
+    settings: RagSettings,
+) -> list[RagQuestion]:
+    """Questions of which training could mark no answer in any passage beside them: too long, not read, or not there.
+
+    Args:
+        reader: its tokens decide.
+        questions: any.
+        pairs: of them and rows of passages whose spans would count as right; read as far as they are needed.
+        index: the passages.
+        settings: how often the stretch that a question was taken from is left out.
+    """
+    cuts = [cut for cut, share in ((False, 1 - settings.cut_probability), (True, settings.cut_probability)) if share]
+    left, coming = {question.query_id for question in questions}, iter(pairs)
+    while left and (block := list(islice(coming, BLOCK))):
+        for cut in cuts:
+            asked = [(question, row) for question, row in block if question.query_id in left]
+            shown = [reading_example(question, [(row, 0.0)], index, cut) for question, row in asked]
+            read = reader.encode_all([one.question for one in shown], [one.passages[0].text for one in shown])
+            left -= {
+                question.query_id
+                for (question, _), one, pair in zip(asked, shown, read, strict=True)
+                if right_spans(one, [pair], reader.settings.max_answer_tokens)
+            }
+    return [question for question in questions if question.query_id in left]

@@ -51,8 +51,8 @@ class RefreshSettings:
         probe_every: steps between probes.
         probe_queries: training questions in the probe.
         budget: largest share that refreshes and probes may have of the computation so far, counted in multiplications
-            (tokens × weights, training three times), so that it is the same on every machine. What evaluation and
-            saving need is not counted: they always see a fresh index.
+            (tokens × weights, three times where these learn), so that it is the same on every machine. What
+            evaluation and saving need is not counted: they always see a fresh index.
         background: encode elsewhere, from a copy of the weights, while training goes on with the old index: in a
             `process` of its own (also: True), or as a task on a `ray` cluster; see `ragsmith.read.workers`.
         lag: steps after which a refresh in the background is taken up; training waits for it then.

@@ -23,6 +23,7 @@ from ragsmith.read.readers import Reader
 from ragsmith.read.shown import reading_example, surely_judged, with_right_passage
 from ragsmith.read.span_evidence import span_evidence
 from ragsmith.retrieve.routes import Kind, shares_weights
+from ragsmith.retrieve.search import Mode
 from ragsmith.store import hash_json
 
 if TYPE_CHECKING:
@@ -120,9 +121,9 @@ class RagTask:
         longest = max(settings.max_query_tokens, settings.max_passage_tokens)
         kept = activation_budget(settings.activation_gib, self.encoder.machine.device)
         self.vectors = TrainingEncoder(self.encoder, settings.micro_tokens, kept, longest)
-        # What a frozen retriever found, by question and how many were asked for. By its id alone a dev question would
-        # get what was found for the training question of that id.
-        self._found: dict[tuple[str, str, int], list[tuple[int, float]]] = {}
+        # What a frozen retriever found, by question, how many were asked for, and how. By its id alone a dev question
+        # would get what was found for the training question of that id.
+        self._found: dict[tuple[str, str, int, Mode], list[tuple[int, float]]] = {}
         self.done = 0  # steps: the weights are those after so many
         self._counted = (-1, -1)  # epoch and number of the last batch that the index's budget knows
         drawn = np.random.default_rng([settings.seed, 1]).permutation(len(self.train))[: index.settings.probe_queries]
@@ -160,7 +161,7 @@ class RagTask:
         if (epoch, number) > self._counted:  # a step that is tried again, in less memory, teaches but once
             self._counted = (epoch, number)
             if self.index_ages:
-                self._count(tokens, rows, found)
+                self._count(tokens, rows, found, step)
         draws = np.random.default_rng([settings.seed, 2, epoch, number])
         return self._loss(chosen, found, rows, tokens, draws, step)
 
@@ -176,7 +177,7 @@ class RagTask:
         settings = self.settings
         scores, present, every = self._scores(tokens, chosen, found, rows, step)
         prior = log_prior(scores, present)
-        taught = settings.objective if self.moving(step) else "none"
+        taught = self.taught(step)
         evidence, readable = self._evidence(
             chosen, found, prior if taught == "marginal" else prior.detach(), present, taught, draws
         )
@@ -223,27 +224,31 @@ class RagTask:
             return ()
         return MOVING[self.settings.encoders]
 
-    def retrieve(self, questions: Sequence[RagQuestion], k: int = 0) -> list[list[tuple[int, float]]]:
+    def taught(self, step: int) -> Objective:
+        """How the reader teaches the retriever in a step."""
+        return self.settings.objective if self.moving(step) else "none"
+
+    def retrieve(
+        self, questions: Sequence[RagQuestion], k: int = 0, mode: Mode | None = None
+    ) -> list[list[tuple[int, float]]]:
         """What is found for each question: rows of the index and cosines, best first, at least one each.
 
         Args:
             questions: any.
             k: most of each; 0 for as many as are read.
+            mode: how it is searched; None for the way of the settings.
         """
-        k = k or self.settings.passages
+        k, mode = k or self.settings.passages, mode or self.settings.search
         if self.settings.encoders != "none":
-            return self._search(questions, k)
-        asked = [question for question in questions if (question.query_id, question.text, k) not in self._found]
-        for question, some in zip(asked, self._search(asked, k) if asked else [], strict=True):
-            self._found[question.query_id, question.text, k] = some
-        return [self._found[question.query_id, question.text, k] for question in questions]
+            return self._search(questions, k, mode)
+        asked = [question for question in questions if (question.query_id, question.text, k, mode) not in self._found]
+        for question, some in zip(asked, self._search(asked, k, mode) if asked else [], strict=True):
+            self._found[question.query_id, question.text, k, mode] = some
+        return [self._found[question.query_id, question.text, k, mode] for question in questions]
 
-    def _search(self, questions: Sequence[RagQuestion], k: int) -> list[list[tuple[int, float]]]:
+    def _search(self, questions: Sequence[RagQuestion], k: int, mode: Mode) -> list[list[tuple[int, float]]]:
         run = self.index.search(
-            [question.query_id for question in questions],
-            [question.text for question in questions],
-            k,
-            self.settings.search,
+            [question.query_id for question in questions], [question.text for question in questions], k, mode
         )
         found: dict[str, list[tuple[int, float]]] = {}
         for row in run.itertuples(index=False):
@@ -362,13 +367,29 @@ class RagTask:
         """Questions with the texts of what was found, as a reader reads them."""
         return [reading_example(*both, self.index) for both in zip(questions, found, strict=True)]
 
-    def _count(self, tokens: tuple[list[list[int]], list[list[int]]], rows: list[int], found: list[list[int]]) -> None:
-        """Tell the index's budget what a batch computes: forward and backward, three times the products."""
+    def _count(
+        self, tokens: tuple[list[list[int]], list[list[int]]], rows: list[int], found: list[list[int]], step: int
+    ) -> None:
+        """Tell the index's budget what a batch computes: where weights learn, three times the products of forward.
+
+        Until the retriever moves, passages have the vectors of the index, and questions go forward alone; so does
+        what is read by a frozen reader, if it teaches at all.
+        """
         lengths = dict(zip(rows, map(len, tokens[1]), strict=True))
         questions = list(map(len, tokens[0]))
-        embedded = sum(questions) * self._sizes["query"] + sum(lengths.values()) * self._sizes["passage"]
+        moving, trains, teaches = self.moving(step), self.settings.train_reader, self.taught(step) != "none"
+        times = {
+            "query": 3 if "query" in moving else 1,
+            "passage": 3 if "passage" in moving else 0,
+            "reader": 3 if trains else 1 if teaches else 0,
+        }
         read = sum(questions[number] + lengths[row] for number, some in enumerate(found) for row in some)
-        self.index.note_training(3.0 * (embedded + read * self._reader_size))
+        products = {
+            "query": sum(questions) * self._sizes["query"],
+            "passage": sum(lengths.values()) * self._sizes["passage"],
+            "reader": read * self._reader_size,
+        }
+        self.index.note_training(float(sum(times[part] * products[part] for part in times)))
 
     # --- dev ---
 
@@ -389,19 +410,21 @@ class RagTask:
         """Exact match on dev with the index as it is; recall where no reader has a part in the training.
 
         Figures: the share of questions with a right passage among those read, or with an answer in one where none is
-        known; the share that gets the commonest set of passages; the prior's entropy, 1 where all passages of each
-        question score alike.
+        known; the share that gets the commonest set of passages by dense search, whatever is searched with; the
+        prior's entropy, 1 where all passages of each question score alike.
         """
         found = self.retrieve(self.dev)
         examples = self.examples(self.dev, found)
-        ids = [[self.index.passage_ids[row] for row, _ in some] for some in found]
-        alike = share_of_commonest(ids)
+        # BM25 finds other passages for other words, whatever has become of the vectors: theirs alone are looked at.
+        nearest = found if self.settings.search == "dense" else self.retrieve(self.dev, mode="dense")
+        alike = share_of_commonest([[self.index.passage_ids[row] for row, _ in some] for some in nearest])
         # Where all passages are read for each question, nobody can choose.
         choice = len(self.dev) > 1 and len(self.index.texts) > self.settings.passages
         if alike > COLLAPSED and choice and self.settings.encoders != "none":
             logger.warning(
-                "%.0f %% of the dev questions get the same passages: the retriever has collapsed, or the knowledge "
-                "base is tiny. Lower learning_rate or retriever_rate, raise contrastive_weight, or choose pdist.",
+                "%.0f %% of the dev questions get the same passages by their vectors: the retriever has collapsed, or "
+                "the knowledge base is tiny. Lower learning_rate or retriever_rate, raise contrastive_weight, or "
+                "choose pdist.",
                 100 * alike,
             )
         entropy = prior_entropy([[score for _, score in some] for some in found], self.settings.temperature)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ragsmith.read.evidence import Evidence
 from ragsmith.read.examples import ReadingExample, right_tokens
-from ragsmith.read.extractive import ExtractiveReader
+from ragsmith.read.extractive import EncodedPair, ExtractiveReader
 from ragsmith.read.span_logits import span_scores
 from ragsmith.retrieve.has_answer import found_by, has_answer
 
@@ -39,20 +39,17 @@ def span_evidence(
     import torch
 
     shown = [(example.question, passage.text) for example in examples for passage in example.passages]
+    longest = reader.settings.max_answer_tokens
     pairs = reader.encode_all([question for question, _ in shown], [text for _, text in shown])
     start, end = reader.logits(pairs)
-    scores = span_scores(start, end, reader.settings.max_answer_tokens).clamp_min(NONE)
-    longest = scores.shape[2]
+    scores = span_scores(start, end, longest).clamp_min(NONE)
     every = scores.flatten(1).logsumexp(dim=1)
     marked = torch.zeros_like(scores, dtype=torch.bool)
     first = 0
     for example in examples:
         count = len(example.passages)
-        known = example if example.right & {passage.passage_id for passage in example.passages} else held(example)
-        starts, ends = right_tokens(known, pairs[first : first + count])
-        for (row, begin), (_, finish) in zip(starts, ends, strict=True):
-            if finish - begin < longest:  # an answer that is longer than any span may be is no span
-                marked[first + row, begin, finish - begin] = True
+        for row, begin, behind in right_spans(example, pairs[first : first + count], longest):
+            marked[first + row, begin, behind] = True
         first += count
     right = scores.masked_fill(~marked, NONE).flatten(1).logsumexp(dim=1)
     rows = [(row, place) for row, example in enumerate(examples) for place in range(len(example.passages))]
@@ -68,6 +65,23 @@ def span_evidence(
     nll = (whole + of_all).logsumexp(dim=1) - (whole + of_right).logsumexp(dim=1)
     likelihood = (of_right - of_all).masked_fill(~holding, NONE)
     return Evidence(nll.masked_fill(~readable, 0.0), likelihood), readable
+
+
+def right_spans(example: ReadingExample, pairs: Sequence[EncodedPair], longest: int) -> list[tuple[int, int, int]]:
+    """The spans that count as right: number of the passage, first token, tokens behind it.
+
+    Args:
+        example: as of `span_evidence`.
+        pairs: its passages as read.
+        longest: tokens of a span; an answer that is longer is none.
+    """
+    known = example if example.right & {passage.passage_id for passage in example.passages} else held(example)
+    starts, ends = right_tokens(known, pairs)
+    return [
+        (row, begin, finish - begin)
+        for (row, begin), (_, finish) in zip(starts, ends, strict=True)
+        if finish - begin < longest
+    ]
 
 
 def held(example: ReadingExample) -> ReadingExample:

@@ -25,7 +25,7 @@ from ragsmith.read.rag_task import RagTask
 from ragsmith.read.readers import Reader
 from ragsmith.read.workers import check_worker
 from ragsmith.retrieve.encoder import Encoder, load_sentence_transformer
-from ragsmith.retrieve.identity import add_weights
+from ragsmith.retrieve.identity import add_weights, settings_text, tokenizer_text
 from ragsmith.retrieve.index import DenseIndex, index_model
 from ragsmith.retrieve.models import model_hash
 from ragsmith.retrieve.route_files import mark_passage_model, passage_model
@@ -249,8 +249,10 @@ def maker_of_index(base: KnowledgeBase) -> str:
 
 
 def state_hash(reader: Reader) -> str:
-    """Hash of a reader's weights and settings."""
+    """Hash of all that decides what a reader computes: settings, tokenizer, configuration, adapters and weights."""
     total = hashlib.sha256(repr(sorted(asdict(reader.settings).items())).encode())
+    total.update(tokenizer_text(reader.tokenizer).encode())
+    total.update(settings_text(reader.model).encode())
     add_weights(total, reader.model)
     return total.hexdigest()
 

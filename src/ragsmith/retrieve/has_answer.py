@@ -1,7 +1,7 @@
 """Whether a text holds an answer, as the retrieval of answers is judged where nobody judged the passages."""
 
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 
 JUDGEMENTS = frozenset({"yes", "no", "true", "false"})
@@ -32,27 +32,25 @@ def found_by(answers: Iterable[str]) -> list[str]:
     return [answer for answer in answers if answer.strip(" .!").casefold() not in JUDGEMENTS]
 
 
-def held_nowhere(answers: Sequence[Iterable[str]], texts: Iterable[str]) -> list[int]:
-    """Of several questions' answers, the places of those of which no text holds any.
+def holders(answers: Sequence[Iterable[str]], texts: Iterable[str]) -> Iterator[tuple[int, list[int]]]:
+    """The number of each text that holds answers, and the places of the questions whose they are, in order.
 
-    Each text is taken apart once, however many questions there are, and none after the last answer was found.
+    Each text is taken apart once, however many questions there are, and when it is asked for.
 
-    >>> held_nowhere([["Paris"], ["Rome", "Ostia"]], ["Parisian, of Ostia."])
-    [0]
+    >>> list(holders([["Paris"], ["Rome", "Ostia"]], ["Parisian.", "A road to Ostia, or Rome."]))
+    [(1, [1])]
     """
     # By the longest token of each answer, which few texts have.
     sought: dict[str, list[tuple[str, int]]] = {}
     for place, accepted in enumerate(answers):
         for answer in sought_tokens(accepted):
             sought.setdefault(max(answer.split(), key=len), []).append((answer, place))
-    missing = set(range(len(answers)))
-    for text in texts:
+    for number, text in enumerate(texts):
         joined = joined_tokens(text)
-        for token in sought.keys() & set(joined.split()):
-            missing.difference_update(place for answer, place in sought[token] if answer in joined)
-        if not missing:
-            break
-    return sorted(missing)
+        tokens = sought.keys() & set(joined.split())
+        places = {place for token in tokens for answer, place in sought[token] if answer in joined}
+        if places:
+            yield number, sorted(places)
 
 
 def joined_tokens(text: str) -> str:

@@ -2,11 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
+
+# Where a model was read from, in its configuration and in that of its adapters.
+PLACES = frozenset({"_name_or_path", "base_model_name_or_path"})
 
 
 def modules_identity(modules: "Sequence[torch.nn.Module]", tokenizer: Any) -> str:
@@ -25,8 +28,7 @@ def modules_identity(modules: "Sequence[torch.nn.Module]", tokenizer: Any) -> st
         total.update(f"{type(module).__name__}{json.dumps(settings, sort_keys=True, default=str)}\n".encode())
     transformer: Any = getattr(modules[0], "auto_model", None)
     if transformer is not None:
-        total.update(transformer.config.to_json_string().encode())
-        total.update(repr(getattr(transformer, "peft_config", None)).encode())
+        total.update(settings_text(transformer).encode())
     for module in modules:
         for name, layer in module.named_modules():
             if hasattr(layer, "base_layer"):  # peft's wrapper: switched off, its weights are still in the state
@@ -36,6 +38,34 @@ def modules_identity(modules: "Sequence[torch.nn.Module]", tokenizer: Any) -> st
         add_weights(total, module)
     total.update(tokenizer_text(tokenizer).encode())
     return total.hexdigest()
+
+
+def settings_text(model: Any) -> str:
+    """What a transformers model does beside its weights, as text: configuration, generation, adapters.
+
+    The same in every process and folder: sets are sorted, and where the model came from is left out.
+
+    Args:
+        model: a `transformers.PreTrainedModel`, or peft's wrapper of one.
+    """
+    generation = getattr(model, "generation_config", None)  # none of a model that writes nothing
+    adapters = getattr(model, "peft_config", {})
+    parts = {
+        "config": json.loads(model.config.to_json_string()),
+        "generation": None if generation is None else json.loads(generation.to_json_string()),
+        "adapters": {name: config.to_dict() for name, config in adapters.items()},
+    }
+    return json.dumps(_placeless(parts), sort_keys=True)
+
+
+def _placeless(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _placeless(one) for name, one in value.items() if name not in PLACES}
+    if isinstance(value, set | frozenset):
+        return sorted(map(str, value))
+    if isinstance(value, list | tuple):
+        return [_placeless(one) for one in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else repr(value)
 
 
 def add_weights(total: "hashlib._Hash", module: "torch.nn.Module") -> None:
