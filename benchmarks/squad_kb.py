@@ -143,6 +143,7 @@ LONGER = {
 }
 # Trained together, asked for by name: each trains for a good half hour of its own.
 END2END = {f"end2end_{name}": System(f"end2end_{name}", "dense", f"end2end_{name}_reader") for name in TAUGHT}
+ALL = {**SYSTEMS, **LONGER, **END2END}
 
 # What is asked of pairs, question by question: the second against the first.
 PAIRS = [
@@ -438,9 +439,7 @@ def main() -> int:
     """Measure or judge again; the exit status."""
     options = argparse.ArgumentParser(description="Answers from a knowledge base, by SQuAD dev's questions.")
     options.add_argument("--quick", action="store_true", help="judge the last full run again")
-    options.add_argument(
-        "--systems", nargs="+", choices=[*SYSTEMS, *LONGER, *END2END], default=list(SYSTEMS), help="which rows"
-    )
+    options.add_argument("--systems", nargs="+", choices=list(ALL), default=list(SYSTEMS), help="which rows")
     options.add_argument(
         "--data", type=Path, default=DATA, help="folder with squad/, squadshifts/, wikipedia_articles/"
     )
@@ -478,7 +477,7 @@ def measure(bench: Bench, systems: Sequence[str], limit: int | None) -> dict[str
     when = {"date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), "revision": revision()}
     rows = {}
     for name in systems:
-        rows[name] = {**when, **answered(bench, {**SYSTEMS, **LONGER, **END2END}[name], asked)}
+        rows[name] = {**when, **answered(bench, ALL[name], asked)}
         means = {key: np.mean(rows[name][key]) for key in SCORES}
         print(f"{name}: " + ", ".join(f"{key} {value:.4f}" for key, value in means.items()), flush=True)
     return {**when, "passages": len(bench.data.passages), "questions": len(asked), "rows": rows}

@@ -100,14 +100,10 @@ def reader_faults(
     """The model that the reader is made from, where it cannot be a reader of the kind that is asked for."""
     from ragsmith.read.base_model import unfit_base
 
-    wanted, spec = raw.get("rag_training"), (catalog.get("base_reader") or {}).get("spec")
-    if "base_reader" not in inputs or not isinstance(wanted, Mapping) or spec is None:
+    wanted, folder = raw.get("rag_training"), _model_folder(catalog, "base_reader", inputs)
+    if not isinstance(wanted, Mapping) or folder is None:
         return []
-    try:
-        folder = ModelSource(spec=str(spec)).load()
-    except DatasetError:
-        return []  # said as a fault of the model
-    fault = unfit_base(folder, str(wanted.get("reader", "extractive"))) if folder is not None else ""
+    fault = unfit_base(folder, str(wanted.get("reader", "extractive")))
     return [f"base_reader: {fault}{_origin(loader, 'base_reader.spec', 'catalog')}"] if fault else []
 
 
@@ -117,16 +113,21 @@ def retriever_faults(
     """The model that the retriever is made from, for each training that cannot train it."""
     from ragsmith.learn.trainable import INSTEAD, untrainable
 
-    spec = (catalog.get("base_encoder") or {}).get("spec")
     trainings = [name for name in INSTEAD if f"params:{name}" in inputs and _trains_transformers(name, raw.get(name))]
-    if "base_encoder" not in inputs or spec is None or not trainings:
-        return []
-    try:
-        folder = ModelSource(spec=str(spec)).load()
-    except DatasetError:
-        return []  # said as a fault of the model
+    folder = _model_folder(catalog, "base_encoder", inputs) if trainings else None
     faults = [untrainable(folder, name) for name in trainings] if folder is not None else []
     return [f"base_encoder: {fault}{_origin(loader, 'base_encoder.spec', 'catalog')}" for fault in faults if fault]
+
+
+def _model_folder(catalog: Mapping[str, Any], name: str, inputs: Collection[str]) -> Path | None:
+    """Where a model lies that the pipelines read; None where they do not, none is named, or it cannot be used."""
+    spec = (catalog.get(name) or {}).get("spec")
+    if name not in inputs or spec is None:
+        return None
+    try:
+        return ModelSource(spec=str(spec)).load()
+    except DatasetError:
+        return None  # said as a fault of the model
 
 
 def _trains_transformers(name: str, wanted: Any) -> bool:

@@ -89,7 +89,6 @@ def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Non
     return make
 
 
-@pytest.mark.skipif(platform.system() != "Linux", reason="control groups are Linux's")
 @pytest.mark.parametrize(
     ("told", "limits", "gib"),
     [
@@ -104,7 +103,7 @@ def test_memory_is_what_the_control_groups_leave_of_it(groups, told: str, limits
     assert machine_memory() == gib * GIB
 
 
-@pytest.mark.skipif(platform.system() != "Linux", reason="control groups are Linux's")
+@pytest.mark.skipif(platform.system() != "Linux", reason="read from /proc")
 def test_without_a_limit_memory_is_that_of_the_machine(groups) -> None:
     groups("0::/\n", {"memory.max": "max\n"})
     told = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal"))

@@ -119,15 +119,12 @@ def machine_memory() -> int | None:
 
     None where it is not told.
     """
-    try:
-        found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    except (AttributeError, ValueError, OSError):
-        return None
-    try:
-        groups = OWN_CGROUPS.read_text("ascii", errors="replace").splitlines()
-    except OSError:
-        groups = []
-    for line in groups:
+    found, groups = [], ""
+    with suppress(AttributeError, ValueError, OSError):
+        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    with suppress(OSError):
+        groups = OWN_CGROUPS.read_text("ascii", errors="replace")
+    for line in groups.splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers not in {"", "memory"}:
             continue
@@ -137,7 +134,7 @@ def machine_memory() -> int | None:
             group /= part
             with suppress(OSError, ValueError):
                 found.append(int((group / name).read_text("ascii")))  # "max": none
-    return min(found)
+    return min(found, default=None)
 
 
 def activation_budget(gib: float | None, device: str, processes: int = 1) -> int:

@@ -132,8 +132,6 @@ def train_rag(
         gate = choose_retriever(task, untouched)
         if gate[1]["shipped"]:
             retriever = folders["retriever"]
-            # Sentence-transformers then gives the scores that it was trained by, whatever the base was made for.
-            encoder.model.similarity_fn_name = "cosine"
             encoder.model.save(str(retriever), create_model_card=False, safe_serialization=True)
             if task.index_ages:
                 index = folders["index"]

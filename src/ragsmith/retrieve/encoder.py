@@ -66,6 +66,8 @@ class Encoder:
         batch_tokens: int = 4096,
     ) -> None:
         self.model = model.to(machine.device)
+        # Of what is tuned and saved too, whatever the base was made for: sentence-transformers then gives our scores.
+        self.model.similarity_fn_name = "cosine"
         self.machine = machine
         self.batch_tokens = batch_tokens
         modules = routes(model)

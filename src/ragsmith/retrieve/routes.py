@@ -62,12 +62,11 @@ def twin(
 
 
 def end_in_unit_length(model: "SentenceTransformer") -> None:
-    """Let the model itself give what it gave here: vectors of unit length, compared by cosine."""
+    """Let the model itself give what an `Encoder` gives with it: vectors of unit length."""
     from sentence_transformers.sentence_transformer.modules import Normalize
 
     if not all(isinstance(modules[-1], Normalize) for modules in routes(model).values()):
         model.append(Normalize())
-    model.similarity_fn_name = "cosine"
 
 
 def shares_weights(model: "SentenceTransformer") -> bool:
