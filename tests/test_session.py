@@ -199,13 +199,14 @@ def test_parameter_of_a_pipeline_that_is_not_run_does_not_stop_the_run(project):
 def test_unknown_keys_are_refused_with_the_nearest_known_one(project):
     write(project / "conf/gpu/parameters.yml", "trian: {epochs: 3}")
     write(project / "conf/gpu/globals.yml", "training: {learning_rates: 1e-4}\npath: {data: elsewhere}")
-    message = refused(project, env="gpu", params={"mines": {"depth": 3}})
-    assert message.startswith("4 faults in the configuration")
+    message = refused(project, env="gpu", params={"mines": {"depth": 3}, "training": {"learning_rate": 1e-4}})
+    assert message.startswith("5 faults in the configuration")
     wanted = [
         "training.learning_rates: conf/base/globals.yml has no such key. Did you mean 'learning_rate'? (conf/gpu/glob",
         "path: conf/base/globals.yml has no such key. Did you mean 'paths'?",
         "trian: no step of any pipeline reads this parameter. Did you mean 'train'? Set in conf/gpu/parameters.yml.",
         "mines: no step of any pipeline reads this parameter. Did you mean 'mine'? Set in --params.",
+        "training: no step of any pipeline reads this parameter. It is a key of globals.yml, which --params ca",
     ]
     assert [line for line in wanted if line not in message] == []
 

@@ -191,8 +191,12 @@ def unknown_parameters(loader: Any, raw: Mapping[str, Any]) -> list[str]:
     used = {name for pipeline in pipelines.values() for name in pipeline.datasets()}
     names = {name.removeprefix("params:") for name in used if name.startswith("params:")}
     known = names | {name.partition(".")[0] for name in names}
+    shared = Path(loader.conf_source) / loader.base_env / "globals.yml"
+    globals_ = _plain(shared) if shared.is_file() else {}
     return [
-        f"{key}: no step of any pipeline reads this parameter.{nearest(key, known)}{_origin(loader, key)}"
+        f"{key}: no step of any pipeline reads this parameter."
+        f"{' It is a key of globals.yml, which --params cannot set.' if key in globals_ else nearest(key, known)}"
+        f"{_origin(loader, key)}"
         for key in raw
         if key not in known and not key.startswith("_")
     ]

@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from ragsmith.compute import memory
-from ragsmith.compute.memory import GIB, LEAST_ACTIVATIONS, activation_budget, machine_memory, peak_memory
+from ragsmith.compute.memory import (
+    GIB,
+    LEAST_ACTIVATIONS,
+    activation_budget,
+    is_out_of_memory,
+    machine_memory,
+    peak_memory,
+)
 
 PROGRAM = """
 from pathlib import Path
@@ -120,3 +127,19 @@ def test_activations_may_take_an_eighth_of_the_memory_shared_by_the_processes_an
     assert (activation_budget(0, "cpu"), activation_budget(0.5, "cpu")) == (0, GIB // 2)
     monkeypatch.setattr(memory, "machine_memory", lambda: None)
     assert activation_budget(None, "cpu") == LEAST_ACTIVATIONS
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you"), True),
+        (RuntimeError("std::bad_alloc"), True),
+        (RuntimeError("could not create a primitive"), True),  # oneDNN's, seen with `ulimit -v`
+        (RuntimeError("could not create a primitive descriptor for the matmul primitive"), False),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("not enough memory"), False),
+    ],
+)
+def test_lack_of_memory_is_told_from_other_errors(error: Exception, expected: bool) -> None:
+    assert is_out_of_memory(error) == expected

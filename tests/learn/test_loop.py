@@ -10,8 +10,10 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from ragsmith.learn import loop
 from ragsmith.learn.checkpoints import weights
 from ragsmith.learn.loop import LIMITS, LoopSettings, PlainTask, fit, make_optimizer, schedule, train_step
+from ragsmith.retrieve.encoder import VectorError
 
 
 def train(task, work, machine, **settings):
@@ -281,7 +283,7 @@ def test_every_setting_has_its_limits():
     assert set(LIMITS) == set(LoopSettings.__dataclass_fields__)
 
 
-def test_what_a_failed_try_had_computed_is_gone_before_the_next_one(machine):
+def test_what_a_failed_try_had_computed_is_gone_before_the_next_one(machine, monkeypatch):
     class Held:
         """Stands for the graph of a step."""
 
@@ -303,13 +305,15 @@ def test_what_a_failed_try_had_computed_is_gone_before_the_next_one(machine):
         def shrink(self) -> bool:
             return True
 
+    given_back = []
+    monkeypatch.setattr(loop, "give_back_freed", lambda: given_back.append(task.held[-1]()))
     task, settings = Task(), LoopSettings(1, 1e-3)
     gc.disable()  # a circle would keep it until the collector comes by
     try:
         train_step(task, make_optimizer(task.module, settings), settings, machine, 0, 0, 1)
     finally:
         gc.enable()
-    assert len(task.held) == 3
+    assert len(task.held) == 3 and given_back == [None, None]
 
 
 def test_too_little_memory_for_the_optimizer_or_for_dev_is_told_with_what_to_do(toy_task, machine, tmp_path):
@@ -333,3 +337,19 @@ def test_too_little_memory_for_the_optimizer_or_for_dev_is_told_with_what_to_do(
     Wide.wrong = "shapes cannot be multiplied"
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         train(Wide(), tmp_path / "other", machine)
+
+
+@pytest.mark.parametrize(("step", "advice"), [(0, "look at the base model"), (4, "Lower learning_rate")])
+def test_encoder_that_gives_no_numbers_is_told_as_a_matter_of_training(toy_task, machine, tmp_path, step, advice):
+    class Damaged(toy_task):
+        evaluated = 0
+
+        def evaluate(self):
+            self.evaluated += 1
+            if self.evaluated > (1 if step else 0):
+                raise VectorError("The encoder gives a vector of numbers that are none.")
+            return super().evaluate()
+
+    with pytest.raises(FloatingPointError, match=rf"After step \d+ the vectors .* {advice}") as failed:
+        train(Damaged(), tmp_path / "run", machine)
+    assert not isinstance(failed.value, VectorError)

@@ -3,12 +3,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from ragsmith.compute.device import Machine
-from ragsmith.retrieve.build import build_index
+from ragsmith.retrieve.build import build_index, load_index
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.index import DenseIndex, IndexSettings
-from ragsmith.retrieve.models import model_hash
+from ragsmith.retrieve.models import model_hash, resolve_model
 
 PASSAGES = pd.DataFrame(
     {"passage_id": ["p1", "p2"], "title": ["A", "Guide > B"], "text": ["A\n\nLong text of a." * 9, "Short."]}
@@ -38,3 +39,11 @@ def test_the_kind_is_chosen_by_the_number_of_passages(tiny_model: Path, tmp_path
     assert kinds == ["flat", "hnsw"]
     assert (folder / "hnsw_neighbors.npy").is_file()
     assert DenseIndex.load(folder).run(["q"], DenseIndex.load(folder).vectors[1:], 2)["passage_id"][0] == "p2"
+
+
+def test_an_index_is_opened_with_the_model_that_made_it_and_with_no_other(tiny_model: Path, tmp_path: Path) -> None:
+    other = resolve_model("random:bert-1x64")
+    folder = build_index(tiny_model, PASSAGES, Machine("cpu", "fp32"), 512, tmp_path, "index")
+    assert load_index(folder, tiny_model).vectors.shape == (2, 64)  # as long as the other model's
+    with pytest.raises(ValueError, match=r"made by another model than .*random-bert-1x64, which encodes the queries"):
+        load_index(folder, other)

@@ -6,7 +6,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from ragsmith.compute.device import Machine
-from ragsmith.retrieve.encoder import Encoder, load_sentence_transformer
+from ragsmith.retrieve.encoder import Encoder, VectorError, load_sentence_transformer
 from ragsmith.retrieve.models import resolve_model
 
 TEXTS = [
@@ -72,6 +72,17 @@ def test_batches_hold_each_text_once_and_no_more_tokens_than_allowed(tiny_encode
 
 def test_no_texts_give_no_rows(tiny_encoder: Encoder) -> None:
     assert tiny_encoder.encode([], "query").shape == (0, tiny_encoder.dimension) == (0, 64)
+
+
+def test_vectors_that_are_no_numbers_are_told_and_not_cached(tiny_model: Path, tmp_path: Path) -> None:
+    encoder = Encoder.load(tiny_model)
+    marked = set(encoder.token_ids(["blue"], "passage")[0]) - set(encoder.token_ids(["red fish"], "passage")[0])
+    with torch.no_grad():
+        encoder.model.get_submodule("0.auto_model").get_input_embeddings().weight[sorted(marked)[0]] = float("nan")
+    assert np.isfinite(encoder.encode(["red fish"], "passage")).all()
+    with pytest.raises(VectorError, match=r"none .* first of the text 'blue fish': its weights are damaged"):
+        encoder.encode(["red fish", "blue fish"], "passage", cache=tmp_path / "cache")
+    assert not list((tmp_path / "cache").rglob("*.npy"))
 
 
 def test_encoding_leaves_a_model_in_training_as_it_was(tiny_model: Path) -> None:

@@ -4,6 +4,7 @@ import ctypes
 import gc
 import os
 import platform
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -20,6 +21,11 @@ GIB = 2**30
 # What the activations of a batch may take, where nobody says: of a card, which holds weights and optimizer too, and of
 # the machine's memory, which others share; that much at least.
 OF_CARD, OF_MACHINE, LEAST_ACTIVATIONS = 1 / 3, 1 / 8, GIB * 3 // 2
+# On the processor torch raises a plain RuntimeError, which only its words tell from others: its allocator's on Linux
+# and on Windows, C++'s, and oneDNN's, which says no more than what it could not do.
+NO_MEMORY = re.compile(
+    r"can't allocate memory|not enough memory|bad_alloc|could not (create|execute) a primitive(?! descriptor)"
+)
 CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 _lock = threading.Lock()
@@ -200,5 +206,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that there was no memory left, on a graphics card or in the machine."""
     import torch
 
-    # On the processor torch raises a plain RuntimeError, which only its words tell from others.
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and NO_MEMORY.search(str(error)) is not None

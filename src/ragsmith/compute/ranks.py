@@ -136,11 +136,17 @@ def together() -> Iterator[None]:
         failure = error
     try:
         if somewhere(failure is not None):
-            here = "" if failure is not None else " in another process"
-            raise OutOfMemory(f"out of memory{here}") from failure
+            raise OutOfMemory(
+                "out of memory in another process" if failure is None else first_line(failure)
+            ) from failure
     finally:
         # It holds this frame, by its traceback, and by those below it all that the step had computed.
         failure = None
+
+
+def first_line(error: BaseException) -> str:
+    """Of what an error says; its name if it says nothing."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 def somewhere(here: bool) -> bool:

@@ -1,6 +1,5 @@
 """The one training loop, for retriever and readers: set up, check, fit, validate, keep the best."""
 
-import json
 import logging
 import math
 import time
@@ -12,10 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from ragsmith.compute.device import Machine
 from ragsmith.compute.limits import COUNT, NOT_NEGATIVE, POSITIVE, SEED, check_limits
-from ragsmith.compute.memory import KeptMemory, freed_memory_kept, is_out_of_memory
+from ragsmith.compute.memory import KeptMemory, freed_memory_kept, give_back_freed, is_out_of_memory
 from ragsmith.compute.progress import progress
 from ragsmith.compute.ranks import OutOfMemory, add_gradients, of_first, rank, together, wait_for_all
 from ragsmith.learn.checkpoints import Checkpoints, TrainingState
+from ragsmith.learn.run_log import run_log, unrecorded
+from ragsmith.retrieve.encoder import VectorError
 from ragsmith.store import current_provenance, hash_json
 
 if TYPE_CHECKING:
@@ -197,8 +198,13 @@ def fit(task: Task, settings: LoopSettings, machine: Machine, work: Path, label:
         wait_for_all()
         if state.step:
             logger.info("%s: resumed at step %d of %d", label, state.step, total)
-    log = run_log(work, state.step) if first else nullcontext(_unrecorded)
-    with freed_memory_kept(), log as record, progress(label if first else "", total) as advance:
+    log = run_log(work, state.step) if first else nullcontext(unrecorded)
+    with (
+        trained_vectors(state),
+        freed_memory_kept(),
+        log as record,
+        progress(label if first else "", total) as advance,
+    ):
         advance(state.step)
         if not state.scores:
             note_score(task, state, settings, checkpoints, record, label)
@@ -262,8 +268,12 @@ def train_step(
             if not task.shrink():
                 raise OutOfMemory(
                     f"There is too little memory for step {step}, even in the smallest parts. Lower batch_size, the "
-                    "number of passages or of negatives, or the tokens of each; or close other programs."
+                    "number of passages or of negatives, or the tokens of each; or close other programs. What was "
+                    f"said: {error}"
                 ) from error
+        # What the attempt had computed hung on the error and is freed by now, but kept for blocks of its sizes, where
+        # smaller parts ask for others.
+        give_back_freed()
     add_gradients(task.module)
     norm = torch.nn.utils.clip_grad_norm_(task.module.parameters(), settings.clip)
     require_finite("norm of the gradient", float(norm), step)  # before the weights are lost to it
@@ -283,10 +293,34 @@ def train_step(
 def require_finite(name: str, value: float, step: int) -> None:
     """Raise FloatingPointError where a training has come off the rails."""
     if not math.isfinite(value):
+        raise FloatingPointError(f"The {name} is {value} at step {step}. {way_back(step)}")
+
+
+def way_back(step: int) -> str:
+    """What to do where the numbers of a training are none any more."""
+    # Before the first step nothing has been learned that the learning rate could have spoilt.
+    advice = (
+        "Lower learning_rate"
+        if step
+        else "The weights it began from hold numbers that are none, or a setting is too small, such as temperature: "
+        "look at the base model"
+    )
+    return (
+        f"{advice}, or set compute.precision to fp32 in globals.yml; training then starts from its beginning, for all "
+        "of these decide what comes out."
+    )
+
+
+@contextmanager
+def trained_vectors(state: TrainingState) -> Iterator[None]:
+    """Raise FloatingPointError, with what training has to do with it, where the trained encoder gives no numbers."""
+    try:
+        yield
+    except VectorError as error:
         raise FloatingPointError(
-            f"The {name} is {value} at step {step}. Lower learning_rate, or set compute.precision to fp32 in "
-            "globals.yml; training then starts from its beginning, for both decide what comes out."
-        )
+            f"After step {state.step} the vectors of the encoder that is trained are no numbers (NaN or infinite). "
+            f"{way_back(state.step)}"
+        ) from error
 
 
 def note_score(
@@ -357,32 +391,3 @@ def make_optimizer(
         lr=settings.learning_rate,
         fused=True,
     )
-
-
-def _unrecorded(kind: str, at: int, figures: dict[str, float]) -> None:
-    """What the other processes do in place of writing the log."""
-
-
-@contextmanager
-def run_log(work: Path, step: int) -> Iterator[Any]:
-    """Log figures as JSONL and for TensorBoard; lines after `step`, which a killed run left, are dropped."""
-    from torch.utils.tensorboard import SummaryWriter
-
-    path = work / "log.jsonl"
-    lines = path.read_text("utf-8").splitlines() if path.exists() else []
-    kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-    shortened = work / "log.jsonl.new"  # renamed, for a process that dies while it writes would lose the lines
-    shortened.write_text("".join(line + "\n" for line in kept), "utf-8")
-    shortened.replace(path)
-    with (
-        path.open("a", encoding="utf-8") as file,
-        SummaryWriter(str(work / "tensorboard"), purge_step=step + 1) as board,
-    ):
-
-        def record(kind: str, at: int, figures: dict[str, float]) -> None:
-            file.write(json.dumps({"kind": kind, "step": at, **figures}) + "\n")
-            file.flush()
-            for name, value in figures.items():
-                board.add_scalar(f"{kind}/{name}", value, at)
-
-        yield record

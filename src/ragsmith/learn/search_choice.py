@@ -7,8 +7,8 @@ import pandas as pd
 
 from ragsmith.compute.device import Machine
 from ragsmith.learn.ranking import ndcg
+from ragsmith.retrieve.build import load_index
 from ragsmith.retrieve.encoder import Encoder
-from ragsmith.retrieve.index import DenseIndex
 from ragsmith.retrieve.search import Mode, Searcher
 
 
@@ -34,7 +34,7 @@ def best_mode(
     right = qrels[(qrels["grade"] > 0) & qrels["query_id"].isin(queries["query_id"])]
     relevant = right.groupby("query_id")["passage_id"].agg(set)
     judged = queries[queries["query_id"].isin(relevant.index)]
-    searcher = Searcher(Encoder.load(retriever, machine), DenseIndex.load(index), passages)
+    searcher = Searcher(Encoder.load(retriever, machine), load_index(index, retriever), passages)
     scores: dict[Mode, float] = {}
     modes: tuple[Mode, ...] = ("dense", "hybrid")
     for mode in modes:

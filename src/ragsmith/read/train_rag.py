@@ -24,9 +24,10 @@ from ragsmith.read.rag_settings import RagQuestion, RagSettings
 from ragsmith.read.rag_task import RagTask
 from ragsmith.read.readers import Reader
 from ragsmith.read.workers import check_worker
+from ragsmith.retrieve.build import maker_of_index
 from ragsmith.retrieve.encoder import Encoder, load_sentence_transformer
 from ragsmith.retrieve.identity import add_weights, settings_text, tokenizer_text
-from ragsmith.retrieve.index import DenseIndex, index_model
+from ragsmith.retrieve.index import DenseIndex
 from ragsmith.retrieve.models import model_hash
 from ragsmith.retrieve.route_files import mark_passage_model, passage_model
 from ragsmith.retrieve.routes import KINDS, separated
@@ -102,7 +103,7 @@ def train_rag(
     if plan.settings.encoders == "both":
         check_worker(plan.refresh.background)
     check_questions(train, dev, base.passages)
-    made_by = maker_of_index(base)
+    made_by = maker_of_index(base.index, base.retriever)
     model = load_sentence_transformer(base.retriever)
     if plan.settings.encoders == "questions":
         model = separated(model)
@@ -229,21 +230,6 @@ def choose_prior(reader: ExtractiveReader, task: RagTask, plan: RagPlan) -> list
     weight, table = tune_prior(reader, examples, list(dict.fromkeys(tried)))
     reader.settings = replace(reader.settings, prior_weight=weight)
     return table
-
-
-def maker_of_index(base: KnowledgeBase) -> str:
-    """The model that made the index, as `passage_model` names it.
-
-    Raises:
-        ValueError: it is another one than the retriever that is there.
-    """
-    made_by = index_model(base.index)
-    if made_by != passage_model(base.retriever):
-        raise ValueError(
-            f"The index in {base.index} was made by another model than {base.retriever}. Build it again: "
-            "kedro run --pipelines retriever_training"
-        )
-    return made_by
 
 
 def state_hash(reader: Reader) -> str:

@@ -1,4 +1,4 @@
-"""Building the dense index of a model."""
+"""Building the dense index of a model, and opening it with that model again."""
 
 import shutil
 from pathlib import Path
@@ -7,7 +7,7 @@ import pandas as pd
 
 from ragsmith.compute.device import Machine
 from ragsmith.retrieve.encoder import Encoder
-from ragsmith.retrieve.index import DenseIndex, IndexSettings
+from ragsmith.retrieve.index import DenseIndex, IndexSettings, index_model
 from ragsmith.retrieve.passage_text import passage_inputs
 from ragsmith.retrieve.route_files import passage_model
 
@@ -42,3 +42,31 @@ def build_index(
     hnsw = (settings or IndexSettings()).chosen(len(passages))
     DenseIndex(passages["passage_id"].tolist(), vectors, hnsw).save(folder, passage_model(model))
     return folder
+
+
+def load_index(folder: Path, model: Path) -> DenseIndex:
+    """The index that a model made; the model then encodes the queries.
+
+    Args:
+        folder: of the index.
+        model: a checked sentence-transformers folder.
+    Raises:
+        ValueError: as `maker_of_index` and `DenseIndex.load`.
+    """
+    maker_of_index(folder, model)
+    return DenseIndex.load(folder)
+
+
+def maker_of_index(folder: Path, model: Path) -> str:
+    """The model that made an index, as `passage_model` names it.
+
+    Raises:
+        ValueError: it is another one than `model`; of equal length, their vectors would be compared without a word.
+    """
+    made_by = index_model(folder)
+    if made_by != passage_model(model):
+        raise ValueError(
+            f"The index in {folder} was made by another model than {model}, which encodes the queries. "
+            "Build it again: kedro run, without naming pipelines, does all that changed."
+        )
+    return made_by

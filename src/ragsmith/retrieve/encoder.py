@@ -38,6 +38,10 @@ KEPT_BATCHES = 64
 MANY_BATCHES, LEAST_TOKENS = 8, 1024
 
 
+class VectorError(FloatingPointError):
+    """A vector that holds NaN or infinity."""
+
+
 class Encoder:
     """A bi-encoder: the model's own tokenizer, pooling, prompts and length; vectors of unit length.
 
@@ -172,6 +176,8 @@ class Encoder:
             cache: folder of a `VectorCache` for these texts alone: only what it does not hold is computed.
         Returns:
             float32, shape (len(texts), dimension), rows in the order of `texts`, unit length.
+        Raises:
+            VectorError: a vector is not finite.
         """
         if cache is not None:
             stored = VectorCache(cache, self.identity(kind), self.dimension)
@@ -190,6 +196,18 @@ class Encoder:
 
     def encoded_chunks(self, texts: Sequence[str], kind: Kind) -> Iterator[tuple[int, np.ndarray]]:
         """Vectors of at most `CHUNK` texts at a time: the number of the first, and their rows as of `encode`."""
+        for first, vectors in self._computed_chunks(texts, kind):
+            # Neither search nor mining would say what is wrong with them, and a cache would keep them.
+            if not np.isfinite(vectors.sum(dtype=np.float64)):
+                bad = int(np.argmin(np.isfinite(vectors).all(axis=1)))
+                raise VectorError(
+                    "The encoder gives a vector of numbers that are none (NaN or infinite), first of the text "
+                    f"{texts[first + bad][:60]!r}: its weights are damaged, or its precision is too low. Set "
+                    "compute.precision to fp32 in globals.yml, or take another encoder."
+                )
+            yield first, vectors
+
+    def _computed_chunks(self, texts: Sequence[str], kind: Kind) -> Iterator[tuple[int, np.ndarray]]:
         import torch
 
         # Nothing is computed while the first texts are tokenised: these are few.

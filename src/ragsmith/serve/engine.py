@@ -10,8 +10,8 @@ import pandas as pd
 from ragsmith.compute.device import Machine, probe
 from ragsmith.read.readers import Reader, load_reader
 from ragsmith.read.reading import ReadingPassage
+from ragsmith.retrieve.build import load_index
 from ragsmith.retrieve.encoder import Encoder
-from ragsmith.retrieve.index import DenseIndex
 from ragsmith.retrieve.passage_text import passage_inputs
 from ragsmith.retrieve.search import Mode, Searcher
 from ragsmith.serve.bundle import read_manifest
@@ -96,7 +96,9 @@ class Engine:
         manifest = read_manifest(bundle)
         machine = machine or probe()
         passages = pd.read_parquet(bundle / "passages.parquet")
-        searcher = Searcher(Encoder.load(bundle / "retriever", machine), DenseIndex.load(bundle / "index"), passages)
+        searcher = Searcher(
+            Encoder.load(bundle / "retriever", machine), load_index(bundle / "index", bundle / "retriever"), passages
+        )
         reader = load_reader(bundle / "reader", machine)
         settings = manifest["settings"]
         searcher.prepare(settings["mode"])

@@ -43,8 +43,8 @@ def retrieve_runs(
     `models.reranker`) where there is one.
     """
     from ragsmith.evaluate.conditions import oracle_run
+    from ragsmith.retrieve.build import load_index
     from ragsmith.retrieve.encoder import Encoder
-    from ragsmith.retrieve.index import DenseIndex
     from ragsmith.retrieve.models import model_hash
     from ragsmith.retrieve.rerank import rerank
     from ragsmith.retrieve.search import Mode, Searcher
@@ -59,7 +59,7 @@ def retrieve_runs(
 
     def searcher(model: Path, folder: Path) -> Searcher:
         encoder = Encoder.load(model, machine, batch_tokens=compute.batch_tokens)
-        return Searcher(encoder, DenseIndex.load(folder), passages)
+        return Searcher(encoder, load_index(folder, model), passages)
 
     base, tuned = searcher(base_encoder, base_index), searcher(rag_retriever, rag_index)
     systems: dict[str, tuple[Searcher, Mode]] = {"bm25": (tuned, "bm25"), "base": (base, "dense")}

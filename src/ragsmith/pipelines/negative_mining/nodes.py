@@ -38,9 +38,9 @@ def mine(
     """Hard negatives of the training queries, from training documents alone, with how and what was found."""
     from dataclasses import asdict
 
+    from ragsmith.retrieve.build import load_index
     from ragsmith.retrieve.candidate_pool import training_pool
     from ragsmith.retrieve.encoder import Encoder
-    from ragsmith.retrieve.index import DenseIndex
     from ragsmith.retrieve.mine import MiningData, mine_hard_negatives
     from ragsmith.retrieve.mining_audit import score_figure
     from ragsmith.retrieve.teacher import Teacher
@@ -66,7 +66,7 @@ def mine(
             train,
             encoder.encode(train["text"].tolist(), "query", "mining", cache=work / "query_vectors"),
             {query_id: right[query_id] for query_id in train["query_id"]},
-            DenseIndex.load(base_index),
+            load_index(base_index, base_encoder),
             passages,
             training_pool(candidate_pool, passages, splits),
             given_negatives,

@@ -50,14 +50,14 @@ def filter_queries(
     compute: ComputeParams,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     """Keep the queries that find their passage; join them with examples and gold: queries, qrels, answers."""
+    from ragsmith.retrieve.build import load_index
     from ragsmith.retrieve.encoder import Encoder
-    from ragsmith.retrieve.index import DenseIndex
     from ragsmith.synthesize.filter import merge_same_text, round_trip
     from ragsmith.synthesize.tables import example_tables, gold_tables, heading_answers
 
     encoder = Encoder.load(base_encoder, compute.machine(), batch_tokens=compute.batch_tokens)
     vectors = encoder.encode(generated["text"].tolist(), "query", "round trip")
-    found, removed = round_trip(generated, vectors, DenseIndex.load(base_index), params.round_trip_k)
+    found, removed = round_trip(generated, vectors, load_index(base_index, base_encoder), params.round_trip_k)
     kept, pairs = merge_same_text(found)
     structural = (kept, pairs.assign(grade=1), heading_answers(kept, pairs, passages))
     tables = zip(structural, example_tables(examples), gold_tables(gold, splits), strict=True)

@@ -72,12 +72,12 @@ def retrieve_dev(
     compute: ComputeParams,
 ) -> pd.DataFrame:
     """What the retriever that ships finds for the dev questions: thresholds are chosen on the answers to them."""
+    from ragsmith.retrieve.build import load_index
     from ragsmith.retrieve.encoder import Encoder
-    from ragsmith.retrieve.index import DenseIndex
     from ragsmith.retrieve.search import Searcher
 
     encoder = Encoder.load(retriever, compute.machine(), batch_tokens=compute.batch_tokens)
-    searcher = Searcher(encoder, DenseIndex.load(index), passages)
+    searcher = Searcher(encoder, load_index(index, retriever), passages)
     dev = queries[queries["split"] == "dev"]
     return searcher.run(dev["query_id"].tolist(), dev["text"].tolist(), params.passages, search_choice["mode"])
 

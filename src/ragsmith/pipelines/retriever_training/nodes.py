@@ -47,9 +47,9 @@ def train(
     from ragsmith.learn.loop import LoopSettings
     from ragsmith.learn.mine_again import FreshNegatives
     from ragsmith.learn.train_retriever import RetrieverData, RetrieverSettings, train_retriever
+    from ragsmith.retrieve.build import load_index
     from ragsmith.retrieve.candidate_pool import training_pool
     from ragsmith.retrieve.encoder import Encoder
-    from ragsmith.retrieve.index import DenseIndex
     from ragsmith.retrieve.mine import MiningSettings
 
     params = params.on_ranks(compute.ranks, compute.backend)
@@ -61,7 +61,7 @@ def train(
     queries = queries[judged]  # the others have answers alone: the reader's affair
     questions = queries[queries["split"] == "dev"]
     vectors = Encoder.load(base_encoder, machine).encode(questions["text"].tolist(), "query")
-    index = DenseIndex.load(base_index)
+    index = load_index(base_index, base_encoder)
     dev, judge = (
         dev_set(questions, vectors, qrels, passages, index, size, params.seed)
         for size in (params.dev_pool, max(params.dev_pool, params.gate_pool))
