@@ -47,3 +47,6 @@ def test_an_index_is_opened_with_the_model_that_made_it_and_with_no_other(tiny_m
     assert load_index(folder, tiny_model).vectors.shape == (2, 64)  # as long as the other model's
     with pytest.raises(ValueError, match=r"made by another model than .*random-bert-1x64, which encodes the queries"):
         load_index(folder, other)
+    (folder / "index.json").write_text("{}", "utf-8")
+    with pytest.raises(ValueError, match="is no description of an index"):
+        load_index(folder, tiny_model)

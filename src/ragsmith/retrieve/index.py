@@ -179,8 +179,12 @@ def saved_settings(folder: Path, meta: dict[str, Any] | None = None) -> IndexSet
 
 
 def index_model(folder: Path) -> str:
-    """Which model made a saved index, as `passage_model` of its folder says it."""
-    return str(json.loads((folder / "index.json").read_text("utf-8"))["model"])
+    """Which model made a saved index, as `passage_model` of its folder says it; empty where that is not written.
+
+    Raises:
+        ValueError: as `index_meta`.
+    """
+    return str(index_meta(folder).get("model", ""))
 
 
 def run_table(query_ids: Sequence[str], passages: list[list[str]], scores: list[list[float]]) -> pd.DataFrame:

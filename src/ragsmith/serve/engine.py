@@ -92,6 +92,7 @@ class Engine:
         Raises:
             BundleError: it is not whole.
             ModelError: a model in it is not usable.
+            ValueError: its index is damaged, or another model than its retriever made it.
         """
         manifest = read_manifest(bundle)
         machine = machine or probe()
