@@ -222,6 +222,15 @@ def test_best_weights_of_dev_are_those_that_are_left(train, machine, town_base, 
     assert next(row["em"] for row in run.report["prior"] if row["prior_weight"] == weight) == best
 
 
+def test_training_that_dev_cannot_tell_from_its_beginning_ships_its_end_and_says_so(train, monkeypatch, caplog):
+    monkeypatch.setattr(RagTask, "evaluate", lambda self: (0.0, {}))
+    with caplog.at_level("INFO"):
+        run = train(encoders="none", objective="none")
+    last = max(run.report["scores"])
+    assert run.report["best_step"] == last > 0
+    assert f"at step {last}" in caplog.text and "What ships has a dev em of 0" in caplog.text
+
+
 def test_reader_alone_learns_what_is_asked_and_its_folder_answers_alike(train, town_base, town_questions, machine):
     plan = replace(PLAN, loop=replace(LOOP, epochs=12), prior_weights=(7.0, 3.0))
     run = train(plan=plan, encoders="none", objective="none", search="bm25")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ragsmith.compute.device import Machine
 from ragsmith.compute.ranks import refuse_several
 from ragsmith.learn.checkpoints import weights
-from ragsmith.learn.loop import LoopSettings, fit
+from ragsmith.learn.loop import FitResult, LoopSettings, fit
 from ragsmith.learn.trainable import require_trainable
 from ragsmith.read.dev_answers import tune_prior
 from ragsmith.read.extractive import ExtractiveReader
@@ -121,11 +121,7 @@ def train_rag(
         fitted = fit(task, plan.loop, machine, work / "fit", "rag")
     finally:
         live.stop()  # a notebook lives on after an error, and the process with it
-    best = fitted.checkpoints.best()
-    if best is None and fitted.state.scores[fitted.state.step] < fitted.state.scores[0]:
-        best = untouched
-    if best is not None:
-        task.module.load_state_dict(best)
+    step = load_best(task, fitted, untouched)
     task.module.eval()
     folders = {name: fresh_folder(work / name) for name in ("retriever", "index", "reader")}
     retriever, index, gate = base.retriever, base.index, []
@@ -146,7 +142,7 @@ def train_rag(
     reader.save(folders["reader"])
     report = {
         "scores": fitted.state.scores,
-        "best_step": fitted.state.best_step,
+        "best_step": step,
         "steps": fitted.state.step,
         "examples": len(train),
         "without_span": spanless,
@@ -162,8 +158,35 @@ def train_rag(
         "index": {name: getattr(live, name) for name in ("version", "refreshes", "put_off", "failed", "seconds")},
         "parameters": sum(one.numel() for model in (encoder.model, reader.model) for one in model.parameters()),
     }
-    logger.info("rag: dev %s %.4f at step %d", task.metric, fitted.state.best_score, fitted.state.best_step)
+    say_what_ships(task, fitted.state.scores[step], step)
     return RagRun(retriever, index, folders["reader"], report, fitted.log)
+
+
+def load_best(task: RagTask, fitted: FitResult, untouched: "dict[str, torch.Tensor]") -> int:
+    """Let the module hold the weights that dev likes best, and say of which step they are.
+
+    Where no step beat the beginning, the last ones if they are as good, for they have seen more; else `untouched`.
+    """
+    best, scores, last = fitted.checkpoints.best(), fitted.state.scores, fitted.state.step
+    if best is not None:
+        task.module.load_state_dict(best)
+        return fitted.state.best_step
+    if scores[last] >= scores[0]:
+        return last
+    task.module.load_state_dict(untouched)
+    return 0
+
+
+def say_what_ships(task: RagTask, score: float, step: int) -> None:
+    """Log the dev score, and warn of a reader or a retriever that does nothing right."""
+    logger.info("rag: dev %s %.4f at step %d", task.metric, score, step)
+    if not score:
+        logger.warning(
+            "What ships has a dev %s of 0, on %d questions: train longer (epochs), raise learning_rate, or begin with "
+            "a model that has been trained before.",
+            task.metric,
+            len(task.dev),
+        )
 
 
 def trained_prior(reader: Reader, settings: RagSettings) -> float:
