@@ -82,6 +82,11 @@ class Project:
                 start_new_session=True,
             )
 
+    def warns_of_the_reader_alone(self, log: str) -> bool:
+        """Whether all that a run's output warns of is that its reader, tiny and untrained before, answers nothing."""
+        warnings = re.findall(r"^\S+ WARNING +(.*)", log, re.MULTILINE)
+        return len(warnings) == 1 and warnings[0].startswith("What ships has a dev em of 0, on 18 questions")
+
     def metrics(self) -> dict[str, Any]:
         return json.loads((self.data / "08_reporting/metrics.json").read_text("utf-8"))
 

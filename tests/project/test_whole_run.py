@@ -53,7 +53,7 @@ def test_run_ends_with_a_table_and_says_where_things_lie_and_what_to_try(finishe
     assert all(f"│ {system} " in table for system in SYSTEMS)
     assert "reader: EM" in table and "report: data/test/08_reporting/report.html" in table
     assert "bundle: data/test/06_models/bundle" in table and 'kedro ask "' in table
-    assert "WARNING" not in finished.log
+    assert finished.warns_of_the_reader_alone(finished.log)
 
 
 def test_metrics_have_the_shape_that_is_promised(finished):
