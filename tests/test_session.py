@@ -206,7 +206,7 @@ def test_unknown_keys_are_refused_with_the_nearest_known_one(project):
         "path: conf/base/globals.yml has no such key. Did you mean 'paths'?",
         "trian: no step of any pipeline reads this parameter. Did you mean 'train'? Set in conf/gpu/parameters.yml.",
         "mines: no step of any pipeline reads this parameter. Did you mean 'mine'? Set in --params.",
-        "training: no step of any pipeline reads this parameter. It is a key of globals.yml, which --params ca",
+        "training: no step of any pipeline reads this parameter. It is a key of globals.yml and can be set there",
     ]
     assert [line for line in wanted if line not in message] == []
 

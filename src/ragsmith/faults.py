@@ -195,7 +195,7 @@ def unknown_parameters(loader: Any, raw: Mapping[str, Any]) -> list[str]:
     globals_ = _plain(shared) if shared.is_file() else {}
     return [
         f"{key}: no step of any pipeline reads this parameter."
-        f"{' It is a key of globals.yml, which --params cannot set.' if key in globals_ else nearest(key, known)}"
+        f"{' It is a key of globals.yml and can be set there alone.' if key in globals_ else nearest(key, known)}"
         f"{_origin(loader, key)}"
         for key in raw
         if key not in known and not key.startswith("_")
