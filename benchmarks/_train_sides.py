@@ -27,7 +27,8 @@ from ragsmith.retrieve.build import build_index
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.index import DenseIndex
 from ragsmith.retrieve.margins import Margins
-from ragsmith.retrieve.mine import MiningData, MiningSettings, mine_hard_negatives
+from ragsmith.retrieve.mine import mine_hard_negatives
+from ragsmith.retrieve.mining_data import MiningData, MiningSettings
 from ragsmith.retrieve.models import resolve_model
 from ragsmith.retrieve.passage_text import passage_inputs
 

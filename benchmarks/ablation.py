@@ -28,7 +28,8 @@ from ragsmith.retrieve.candidate_pool import training_pool
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.index import DenseIndex
 from ragsmith.retrieve.margins import Margins
-from ragsmith.retrieve.mine import MiningData, MiningSettings, mine_hard_negatives
+from ragsmith.retrieve.mine import mine_hard_negatives
+from ragsmith.retrieve.mining_data import MiningData, MiningSettings
 from ragsmith.retrieve.models import resolve_model
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -135,7 +135,9 @@ def ours(inputs: Path) -> dict[str, Any]:
 
     from ragsmith.compute.device import probe
     from ragsmith.retrieve.index import DenseIndex
-    from ragsmith.retrieve.mine import Margins, MiningData, MiningSettings, mine_hard_negatives
+    from ragsmith.retrieve.margins import Margins
+    from ragsmith.retrieve.mine import mine_hard_negatives
+    from ragsmith.retrieve.mining_data import MiningData, MiningSettings
 
     passages, queries, positives = load(inputs)
     ids = [f"p{number}" for number in range(len(passages))]

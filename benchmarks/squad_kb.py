@@ -54,7 +54,8 @@ from ragsmith.read.train_rag import RagPlan, RagRun, train_rag
 from ragsmith.retrieve.build import build_index
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.index import DenseIndex
-from ragsmith.retrieve.mine import MiningData, MiningSettings, mine_hard_negatives
+from ragsmith.retrieve.mine import mine_hard_negatives
+from ragsmith.retrieve.mining_data import MiningData, MiningSettings
 from ragsmith.retrieve.models import model_hash, resolve_model
 from ragsmith.retrieve.search import Mode, Searcher
 

@@ -16,7 +16,7 @@ from ragsmith.learn.loop import PlainTask
 from ragsmith.learn.mine_again import FreshNegatives
 from ragsmith.learn.train_retriever import RetrieverRun
 from ragsmith.retrieve.margins import Margins
-from ragsmith.retrieve.mine import MiningSettings
+from ragsmith.retrieve.mining_data import MiningSettings
 from ragsmith.retrieve.models import resolve_model
 
 # Scripts that tests run.

@@ -16,7 +16,7 @@ from ragsmith.learn.stages import RetrieverData
 from ragsmith.learn.train_retriever import RetrieverSettings
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.margins import Margins
-from ragsmith.retrieve.mine import MiningSettings
+from ragsmith.retrieve.mining_data import MiningSettings
 
 
 def test_fresh_negatives_are_the_nearest_by_the_model_that_is_given(fresh, tiny_model, machine, passages, queries):

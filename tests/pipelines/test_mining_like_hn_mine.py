@@ -12,7 +12,8 @@ from ragsmith.compute.device import Machine
 from ragsmith.pipelines.negative_mining.nodes import mining_settings
 from ragsmith.pipelines.negative_mining.params import NegativeMiningParams
 from ragsmith.retrieve.index import DenseIndex
-from ragsmith.retrieve.mine import Mined, MiningData, mine_hard_negatives
+from ragsmith.retrieve.mine import mine_hard_negatives
+from ragsmith.retrieve.mining_data import Mined, MiningData
 
 CPU = Machine("cpu", "fp32")
 DOCUMENTED = Path(__file__).parents[2] / "docs/mining.md"

@@ -12,9 +12,10 @@ from ragsmith.compute.device import Machine
 from ragsmith.retrieve.exclusions import CODE, Block
 from ragsmith.retrieve.index import DenseIndex
 from ragsmith.retrieve.margins import Margins
-from ragsmith.retrieve.mine import MINED_COLUMNS, Mined, MiningData, MiningSettings, mine_hard_negatives
+from ragsmith.retrieve.mine import mine_hard_negatives
 from ragsmith.retrieve.miners import MinerName
 from ragsmith.retrieve.mining_audit import SAMPLE_COLUMNS, score_figure
+from ragsmith.retrieve.mining_data import MINED_COLUMNS, Mined, MiningData, MiningSettings
 from ragsmith.retrieve.teacher import Teacher
 
 CPU = Machine("cpu", "fp32")
@@ -120,6 +121,17 @@ def test_a_relaxed_margin_that_is_stricter_takes_nothing_away() -> None:
 def test_the_same_document_is_searched_when_asked_but_not_the_same_section() -> None:
     mined = mine(COSINES, DOCUMENTS, ["right"], exclude_same_document=False, num_negatives=1)
     assert negatives(mined) == ["sibling"] and "same_document" not in dropped(mined)
+
+
+@pytest.mark.parametrize(
+    ("same_document", "advice"), [(True, "exclude_same_document to false"), (False, "exclude_same_section to false")]
+)
+def test_where_a_document_is_one_section_the_message_names_what_holds_its_passages_back(same_document, advice) -> None:
+    cosines = {"right": 0.8, "right again": 0.5}
+    with pytest.raises(ValueError, match=f"keeps a negative, for these reasons: .*same_section.* or set {advice}"):
+        mine(cosines, dict.fromkeys(cosines, "right"), ["right"], exclude_same_document=same_document)
+    free = {"exclude_same_document": False, "exclude_same_section": False}
+    assert negatives(mine(cosines, dict.fromkeys(cosines, "right"), ["right"], **free)) == ["right again"]
 
 
 def test_the_weakest_of_several_positives_sets_the_margin() -> None:

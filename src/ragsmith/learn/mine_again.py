@@ -12,7 +12,8 @@ from ragsmith.compute.ranks import rank, wait_for_all, world
 from ragsmith.learn.stages import table_hash
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.index import DenseIndex
-from ragsmith.retrieve.mine import MiningData, MiningSettings, mine_hard_negatives
+from ragsmith.retrieve.mine import mine_hard_negatives
+from ragsmith.retrieve.mining_data import MiningData, MiningSettings
 from ragsmith.retrieve.models import model_hash
 from ragsmith.retrieve.passage_text import passage_inputs
 from ragsmith.retrieve.teacher import Teacher

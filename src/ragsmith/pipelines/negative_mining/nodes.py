@@ -12,7 +12,7 @@ from ragsmith.pipelines.params import ComputeParams
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-    from ragsmith.retrieve.mine import MiningSettings
+    from ragsmith.retrieve.mining_data import MiningSettings
 else:
     # Kedro evaluates the annotations of a step, and plotly is slow to import.
     Figure = Any
@@ -41,8 +41,9 @@ def mine(
     from ragsmith.retrieve.build import load_index
     from ragsmith.retrieve.candidate_pool import training_pool
     from ragsmith.retrieve.encoder import Encoder
-    from ragsmith.retrieve.mine import MiningData, mine_hard_negatives
+    from ragsmith.retrieve.mine import mine_hard_negatives
     from ragsmith.retrieve.mining_audit import score_figure
+    from ragsmith.retrieve.mining_data import MiningData
     from ragsmith.retrieve.teacher import Teacher
 
     right = qrels[qrels["grade"] > 0].groupby("query_id", sort=False)["passage_id"].agg(list)
@@ -61,6 +62,7 @@ def mine(
     encoder = Encoder.load(base_encoder, machine, batch_tokens=compute.batch_tokens)
     if params.query_prompt is not None:
         encoder.model.prompts = {**encoder.model.prompts, "query": params.query_prompt}
+        encoder.model.default_prompt_name = None  # it would fill an empty one
     mined = mine_hard_negatives(
         MiningData(
             train,
@@ -97,7 +99,7 @@ def mine(
 def mining_settings(params: NegativeMiningParams) -> "MiningSettings":
     """The parameters as the library takes them."""
     from ragsmith.retrieve.margins import Margins
-    from ragsmith.retrieve.mine import MiningSettings
+    from ragsmith.retrieve.mining_data import MiningSettings
 
     return MiningSettings(
         miner=params.miner,
