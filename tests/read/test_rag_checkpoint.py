@@ -17,7 +17,9 @@ from transformers import (
 
 from ragsmith.compute.batching import padded
 from ragsmith.read.objectives import log_prior
-from ragsmith.read.rag_checkpoint import composed_passage, export_rag, import_rag
+from ragsmith.read.rag_export import export_rag
+from ragsmith.read.rag_format import composed_passage
+from ragsmith.read.rag_import import import_rag
 from ragsmith.read.readers import load_reader, reader_kind
 from ragsmith.read.reading import ReadingPassage
 from ragsmith.retrieve.encoder import Encoder, load_sentence_transformer
