@@ -4,10 +4,11 @@ import graphlib
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
 import yaml
+from annotated_types import Ge, Gt, Le
 from kedro.framework.project import pipelines
 from kedro.framework.startup import bootstrap_project
 from kedro.io import MemoryDataset
@@ -18,6 +19,7 @@ from pydantic import BaseModel
 
 from ragsmith.datasets import ModelSource, SourceFolder, WorkDirectory
 from ragsmith.faults import parameter_faults, unknown_globals, unknown_parameters, unknown_pipelines
+from ragsmith.pipelines import parameter_page
 from ragsmith.session import RagsmithSession
 
 ROOT = Path(__file__).parents[2]
@@ -117,6 +119,35 @@ def test_each_field_of_a_model_stands_in_the_yaml_of_the_base_and_each_key_there
     files = sorted((ROOT / "conf/base").glob("parameters*.yml"))
     written = [path for file in files for path in leaves(read_yaml(file))]
     assert sorted(written) == sorted(known)
+
+
+def test_page_of_parameters_is_what_the_models_and_the_base_say():
+    """`python -m ragsmith.pipelines.parameter_page > docs/parameters.md` writes it."""
+    page = parameter_page.main(ROOT)
+    assert page == (ROOT / "docs/parameters.md").read_text("utf-8")
+    typed = TypeExtractor(dict(pipelines)).extract_types_from_pipelines()
+    for name, model in typed.items():
+        part = page.split(f"## {name}\n")[1].split("\n## ")[0]
+        for path in fields(model, name):
+            assert f"| `{path.removeprefix(name + '.')}` |" in part
+    assert page.count("||") == 0 and all(
+        line.count(" | ") >= 2 for line in page.splitlines() if line.startswith("| `")
+    )
+
+
+@pytest.mark.parametrize(
+    ("annotation", "metadata", "said"),
+    [
+        (Literal["a", False], (), "`a`, `false`"),
+        (float | None, (Gt(0), Le(1)), "a number above 0 to 1 or `null`"),
+        (list[int], (), "a list of: a whole number"),
+        (float | Literal["auto"] | None, (), "a number or `auto` or `null`"),
+        (Annotated[int, Ge(2)], (), "a whole number from 2"),
+        (bool, (Ge(0),), "`true`, `false`"),
+    ],
+)
+def test_what_a_parameter_may_be_is_said_in_words(annotation, metadata, said):
+    assert parameter_page.allowed(annotation, metadata) == said
 
 
 def test_each_parameter_file_holds_the_pipeline_that_it_is_named_after():

@@ -74,7 +74,9 @@ class RagTrainingParams(Params):
         "passages and index stay; both: for questions and passages; auto: none in fine_tune, else both",
     )
     objective: Literal["auto", "none", "marginal", "emdr2", "pdist"] = Field(
-        "auto", description="what the reader teaches the retriever; auto: marginal, or emdr2 for fid and causal"
+        "auto",
+        description="what the reader teaches the retriever; auto: marginal, or emdr2 for fid and causal, and none in "
+        "retriever_only and where no encoder is trained",
     )
     objective_weight: float = Field(1.0, gt=0, description="of emdr2 and pdist beside the reader's loss")
     contrastive_weight: float = Field(0.5, ge=0, description="of the loss on passages known to be right")
