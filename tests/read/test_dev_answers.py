@@ -61,7 +61,9 @@ def test_prior_weight_with_the_highest_dev_score_is_taken_the_first_of_equals(re
     assert tune_prior(reader, dev, [100.0, 50.0])[0] == 100.0 and reader.settings.prior_weight == 0.0
 
 
-def test_score_of_each_prior_weight_is_that_of_reading_with_it(reader):
+@pytest.mark.parametrize("candidates", [1, 20])
+def test_score_of_each_prior_weight_is_that_of_reading_with_it(reader, candidates):
+    reader = reader.with_settings(replace(reader.settings, candidates=candidates))
     generator = torch.Generator().manual_seed(1)
     words = "red green blue tree path root order".split()
     dev = []

@@ -386,6 +386,26 @@ def test_refresh_that_was_under_way_when_the_run_was_killed_begins_again_and_giv
     assert (again.version, again.failed) == (1, 0) and np.array_equal(again.vectors, expected)
 
 
+@pytest.mark.parametrize("left", ["job", "result"])
+def test_refresh_whose_removal_was_cut_short_is_made_again(live_index, left):
+    """The run was killed while it removed what no checkpoint names, and goes on from before that refresh."""
+    live = background(live_index)
+    state = live.state()
+    move(live, 0.2)
+    expected = live.encoder.encode(live.texts, "passage")
+    live.before_step(2, QUESTIONS)
+    place = live.coming.folder
+    live.before_step(5, QUESTIONS)
+    assert live.version == 1
+    (place / left / "_artefact.json").unlink()
+    again = background(live_index)
+    again.restore(state)
+    move(again, 0.2)
+    again.before_step(2, QUESTIONS)
+    again.before_step(5, QUESTIONS)
+    assert (again.version, again.failed) == (1, 0) and np.array_equal(again.vectors, expected)
+
+
 def altered(live: LiveIndex) -> None:
     weights = live.coming.folder / "job/model/model.safetensors"
     content = bytearray(weights.read_bytes())

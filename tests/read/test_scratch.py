@@ -3,6 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Dense, Normalize
 
 from ragsmith.read.knowledge_base import KnowledgeBase
 from ragsmith.read.scratch import random_retriever
@@ -33,6 +35,19 @@ def test_untrained_retriever_has_the_shape_and_tokenizer_of_the_base_and_weights
     of_base, of_one = (Encoder.load(folder.retriever, machine) for folder in (town_base, one))
     assert of_base.token_ids(["Ulm is red"], "query") == of_one.token_ids(["Ulm is red"], "query")
     assert [type(module) for module in of_base.model] == [type(module) for module in of_one.model]
+
+
+def test_layers_behind_the_transformer_are_drawn_anew_too(town_base, machine, tmp_path):
+    transformer, pooling, *_ = SentenceTransformer(str(town_base.retriever), device="cpu")
+    model = SentenceTransformer(
+        modules=[transformer, pooling, Dense(pooling.embedding_dimension, 24), Normalize()], device="cpu"
+    )
+    model.save(str(tmp_path / "dense"), create_model_card=False)
+    base = replace(town_base, retriever=tmp_path / "dense")
+    drawn = [random_retriever(base, machine, 512, 1, tmp_path / name).retriever for name in ("random", "again")]
+    found, again = (SentenceTransformer(str(folder), device="cpu")[2].linear.weight for folder in drawn)
+    assert found.shape == (24, pooling.embedding_dimension) and torch.equal(found, again)
+    assert not torch.equal(found, model[2].linear.weight)
 
 
 def test_its_index_is_made_by_it(draw, town_base, machine):

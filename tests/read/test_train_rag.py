@@ -508,6 +508,32 @@ def test_answers_that_are_no_spans_are_counted_and_reported_and_teach_the_retrie
     assert log.loc[log["kind"] == "train", "readable"].tolist() == pytest.approx([readable])
 
 
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_head_that_nobody_has_trained_ships_with_a_warning(
+    tiny_model, machine, town_base, town_questions, tmp_path, caplog, trained
+):
+    settings = replace(SETTINGS, train_reader=False, objective="none", contrastive_weight=1.0)
+    base = tiny_model
+    if trained:
+        base = tmp_path / "reader"
+        base.mkdir()
+        ExtractiveReader.load(tiny_model, ReaderSettings(48, 6), machine).save(base)
+    reader = ExtractiveReader.load(base, ReaderSettings(48, 6), machine)
+    train_rag(
+        reader, town_base, town_questions, town_questions, replace(PLAN, settings=settings), machine, tmp_path / "w"
+    )
+    assert ("No reader is trained, and the one that ships finds answers by chance" in caplog.text) is not trained
+
+
+def test_loop_and_settings_must_count_the_same_batches_as_a_step(
+    tiny_model, machine, town_base, town_questions, tmp_path
+):
+    reader = ExtractiveReader.load(tiny_model, ReaderSettings(48, 6), machine)
+    plan = replace(PLAN, loop=replace(LOOP, accumulation=2))
+    with pytest.raises(ValueError, match=r"step of 2 batches and the settings count 1 \(accumulation\): give both"):
+        train_rag(reader, town_base, town_questions, town_questions, plan, machine, tmp_path / "w")
+
+
 def test_question_that_nobody_judged_is_left_out_where_nothing_that_is_found_holds_its_answer(
     town_base, town_questions, tiny_model, machine, tmp_path
 ):

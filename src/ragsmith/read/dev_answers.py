@@ -1,6 +1,7 @@
 """How many dev questions a reader answers, and the weight of the prior that answers most."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -57,16 +58,11 @@ def tune_prior(
     Returns:
         The weight, and the table of weight and em.
     """
-    import torch
-
     spans: list[list[Span | None]] = [[] for _ in weights]
-    # Read once: the prior decides between passages, and not between the spans of one.
-    for read in reader.each_logits([e.question for e in dev], [e.passages for e in dev]):
-        best = reader.passage_spans(read) if read else []
-        scores = torch.tensor([score for _, score in best], dtype=torch.float64)
-        prior = torch.tensor([passage.score for passage in read.passages] if read else [], dtype=torch.float64)
-        for weight, found in zip(weights, spans, strict=True):
-            found.append(best[int((scores + weight * prior).argmax())][0] if best else None)
+    with_weight = [reader.with_settings(replace(reader.settings, prior_weight=weight)) for weight in weights]
+    for read in reader.each_logits([e.question for e in dev], [e.passages for e in dev]):  # once for all weights
+        for one, found in zip(with_weight, spans, strict=True):
+            found.append(one.best_span(read.start, read.end, read.pairs, read.passages) if read else None)
     table = [
         {"prior_weight": weight, "em": exact_share(found, dev)} for weight, found in zip(weights, spans, strict=True)
     ]

@@ -98,7 +98,11 @@ class ExtractiveReader(ReadsPassages):
         tokenizer: its fast tokenizer.
         settings: see `ReaderSettings`.
         machine: device and precision.
+    Attributes:
+        untrained: whether its head was drawn at random when it was loaded: it marks spans by chance.
     """
+
+    untrained = False
 
     def __init__(
         self,
@@ -165,7 +169,9 @@ class ExtractiveReader(ReadsPassages):
                 f"{folder} reads at most {places} tokens, and max_tokens is {settings.max_tokens}: lower it."
             )
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-        return cls(model, tokenizer, settings, machine or probe())
+        reader = cls(model, tokenizer, settings, machine or probe())
+        reader.untrained = bool(missing)
+        return reader
 
     def with_settings(self, settings: ReaderSettings) -> "ExtractiveReader":
         """The same model with other settings; both share the weights."""

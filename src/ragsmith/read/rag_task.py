@@ -38,6 +38,7 @@ UNDECIDED = 0.999
 MOVING: dict[Encoders, tuple[Kind, ...]] = {"none": (), "questions": ("query",), "both": ("query", "passage")}
 # So many times the passages that are read are looked for where some may be left out.
 SPARE = 2
+BLOCK = 64  # training questions that are asked together, where the retriever stays as it is
 UNLIKELY = -1e8  # below it, a likelihood says that the passage does not hold the answer
 
 
@@ -124,6 +125,9 @@ class RagTask:
         # What a frozen retriever found, by question, how many were asked for, and how. By its id alone a dev question
         # would get what was found for the training question of that id.
         self._found: dict[tuple[str, str, int, Mode], list[tuple[int, float]]] = {}
+        # Asked for together, in whatever batch one of them comes first: vectors and scores differ in their last bits
+        # with what they are computed beside, and a run that was killed begins with other batches.
+        self._block_of = {(question.query_id, question.text): n // BLOCK for n, question in enumerate(self.train)}
         self.done = 0  # steps: the weights are those after so many
         self._counted = (-1, -1)  # epoch and number of the last batch that the index's budget knows
         drawn = np.random.default_rng([settings.seed, 1]).permutation(len(self.train))[: index.settings.probe_queries]
@@ -151,7 +155,7 @@ class RagTask:
         settings = self.settings
         step = epoch * (self.batches_per_epoch // settings.accumulation) + number // settings.accumulation
         self.done = step + 1
-        if self.index_ages:
+        if self.has_aged(step):
             self.index.before_step(step, self.probe)
         order = np.random.default_rng([settings.seed, 0, epoch]).permutation(len(self.train))
         chosen = [self.train[place] for place in order[number * settings.batch_size :][: settings.batch_size]]
@@ -218,6 +222,10 @@ class RagTask:
         """Whether passages get other vectors in training than those that the index has."""
         return self.settings.encoders == "both"
 
+    def has_aged(self, done: int) -> bool:
+        """Whether the encoder of passages has moved in the steps that are done."""
+        return self.index_ages and done > self.settings.retriever_after
+
     def moving(self, step: int) -> tuple[Kind, ...]:
         """The kinds of text whose encoder learns in a step."""
         if step < self.settings.retriever_after:
@@ -241,10 +249,17 @@ class RagTask:
         k, mode = k or self.settings.passages, mode or self.settings.search
         if self.settings.encoders != "none":
             return self._search(questions, k, mode)
-        asked = [question for question in questions if (question.query_id, question.text, k, mode) not in self._found]
-        for question, some in zip(asked, self._search(asked, k, mode) if asked else [], strict=True):
+        keys = [(question.query_id, question.text) for question in questions]
+        lacking = [place for place, key in enumerate(keys) if (*key, k, mode) not in self._found]
+        others = [questions[place] for place in lacking if keys[place] not in self._block_of]
+        for number in sorted({self._block_of[keys[place]] for place in lacking if keys[place] in self._block_of}):
+            self._find(self.train[number * BLOCK : (number + 1) * BLOCK], k, mode)
+        self._find(others, k, mode)
+        return [self._found[*key, k, mode] for key in keys]
+
+    def _find(self, questions: Sequence[RagQuestion], k: int, mode: Mode) -> None:
+        for question, some in zip(questions, self._search(questions, k, mode) if questions else [], strict=True):
             self._found[question.query_id, question.text, k, mode] = some
-        return [self._found[question.query_id, question.text, k, mode] for question in questions]
 
     def _search(self, questions: Sequence[RagQuestion], k: int, mode: Mode) -> list[list[tuple[int, float]]]:
         run = self.index.search(
@@ -395,7 +410,7 @@ class RagTask:
 
     def evaluate(self) -> tuple[float, dict[str, float]]:
         """`dev_score` with a fresh index; figures also say what keeping it fresh took so far."""
-        if self.index_ages:
+        if self.has_aged(self.done):
             self.index.make_fresh(self.done)
         score, figures = self.dev_score()
         return score, figures | {

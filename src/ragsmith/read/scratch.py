@@ -1,8 +1,9 @@
 """Untrained weights in the shape of a trained model."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ragsmith.compute.device import Machine
 from ragsmith.read.knowledge_base import KnowledgeBase
@@ -13,6 +14,9 @@ from ragsmith.retrieve.models import model_hash
 from ragsmith.retrieve.routes import routes
 from ragsmith.store import is_complete, publish_directory
 
+if TYPE_CHECKING:
+    import torch
+
 
 def reset_weights(model: Any, seed: int) -> None:
     """Draw a transformers model's weights anew, as its configuration says."""
@@ -22,6 +26,17 @@ def reset_weights(model: Any, seed: int) -> None:
         torch.manual_seed(seed)
         fresh = type(model)(model.config)
     model.load_state_dict(fresh.state_dict())
+
+
+def reset_layers(modules: "Sequence[torch.nn.Module]", seed: int) -> None:
+    """Draw the weights of plain layers anew, such as those of a `Dense` behind a transformer."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for layer in (layer for module in modules for layer in module.modules()):
+            if draw := getattr(layer, "reset_parameters", None):
+                draw()
 
 
 def random_retriever(base: KnowledgeBase, machine: Machine, batch_tokens: int, seed: int, work: Path) -> KnowledgeBase:
@@ -41,6 +56,7 @@ def random_retriever(base: KnowledgeBase, machine: Machine, batch_tokens: int, s
         for modules in routes(model).values():  # of a model with one encoder the same twice, with the same seed
             first: Any = modules[0]
             reset_weights(first.auto_model, seed)
+            reset_layers(modules[1:], seed)
 
         def write(staging: Path) -> None:
             model.save(str(staging), create_model_card=False, safe_serialization=True)

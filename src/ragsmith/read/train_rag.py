@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ragsmith.compute.device import Machine
 from ragsmith.compute.ranks import refuse_several
-from ragsmith.learn.checkpoints import weights
+from ragsmith.learn.checkpoints import load_moving, moving_weights
 from ragsmith.learn.loop import FitResult, LoopSettings, fit
 from ragsmith.learn.trainable import require_trainable
 from ragsmith.read.dev_answers import tune_prior
@@ -30,7 +30,7 @@ from ragsmith.retrieve.identity import add_weights, settings_text, tokenizer_tex
 from ragsmith.retrieve.index import DenseIndex
 from ragsmith.retrieve.models import model_hash
 from ragsmith.retrieve.route_files import mark_passage_model, passage_model
-from ragsmith.retrieve.routes import KINDS, separated
+from ragsmith.retrieve.routes import KINDS, separated, spell_out_prompts
 from ragsmith.store import hash_json
 
 if TYPE_CHECKING:
@@ -92,7 +92,8 @@ def train_rag(
         machine: device and precision.
         work: folder of this training alone; an interrupted run goes on from it.
     Raises:
-        ValueError: no dev question, fewer training questions than a batch, questions without answers or about passages
+        ValueError: the loop and the settings accumulate different numbers of batches, no dev question, fewer training
+            questions than a batch, questions without answers or about passages
             that are not there, a knowledge base with empty texts or double ids, an index that another model made, an
             extractive reader and no answer that is a span, or a retriever that is to be trained and is no transformer
             (`require_trainable`); or this is one of several processes.
@@ -100,6 +101,11 @@ def train_rag(
         Exception: the passages could not be encoded by what was trained (`LiveIndex.encode`): nothing is saved.
     """
     refuse_several("Training a reader")
+    if plan.loop.accumulation != plan.settings.accumulation:
+        raise ValueError(
+            f"The loop makes a step of {plan.loop.accumulation} batches and the settings count "
+            f"{plan.settings.accumulation} (accumulation): give both the same."
+        )
     if plan.settings.encoders == "both":
         check_worker(plan.refresh.background)
     check_questions(train, dev, base.passages)
@@ -111,12 +117,17 @@ def train_rag(
     if plan.settings.encoders != "none":
         require_trainable(encoder, base.retriever, "rag_training")
     reader.settings = replace(reader.settings, prior_weight=trained_prior(reader, plan.settings))
+    if isinstance(reader, ExtractiveReader) and reader.untrained and not plan.settings.train_reader:
+        logger.warning(
+            "No reader is trained, and the one that ships finds answers by chance: it is an encoder with a new head. "
+            "Give one that was trained (models.reader), or train it too (rag_training.mode: end2end)."
+        )
     live = LiveIndex(encoder, DenseIndex.load(base.index), base.passages, plan.refresh, work / "fit" / "index")
     known = hash_json([model_hash(str(base.retriever)), made_by, state_hash(reader), live.passage_ids, live.texts])
     given = len(train)
     train, spanless, unanswered = instructive(reader, train, live, plan.settings)
     task = RagTask(reader, live, train, dev, plan.settings, known)
-    untouched = weights(task.module)
+    untouched = moving_weights(task.module)
     try:
         fitted = fit(task, plan.loop, machine, work / "fit", "rag")
     finally:
@@ -129,6 +140,7 @@ def train_rag(
         gate = choose_retriever(task, untouched)
         if gate[1]["shipped"]:
             retriever = folders["retriever"]
+            spell_out_prompts(encoder.model)
             encoder.model.save(str(retriever), create_model_card=False, safe_serialization=True)
             if task.index_ages:
                 index = folders["index"]
@@ -167,13 +179,14 @@ def load_best(task: RagTask, fitted: FitResult, untouched: "dict[str, torch.Tens
 
     Where no step beat the beginning, the last ones if they are as good, for they have seen more; else `untouched`.
     """
-    best, scores, last = fitted.checkpoints.best(), fitted.state.scores, fitted.state.step
+    state = fitted.state
+    best, scores, last = fitted.checkpoints.best(state.best_step), state.scores, state.step
     if best is not None:
-        task.module.load_state_dict(best)
-        return fitted.state.best_step
+        load_moving(task.module, best)
+        return state.best_step
     if scores[last] >= scores[0]:
         return last
-    task.module.load_state_dict(untouched)
+    load_moving(task.module, untouched)
     return 0
 
 
@@ -205,7 +218,7 @@ def choose_retriever(task: RagTask, untouched: "dict[str, torch.Tensor]") -> lis
 
     Args:
         task: with the weights that shall ship; afterwards with the chosen retriever and its index.
-        untouched: all weights before training.
+        untouched: what training may change, as it was before.
     Returns:
         Two rows, the retriever before training and the trained one: name, dev scores, what shows a collapse (see
         `RagTask.dev_score`), whether it ships.
@@ -216,12 +229,12 @@ def choose_retriever(task: RagTask, untouched: "dict[str, torch.Tensor]") -> lis
     }
     # Whatever version training ended with: these are the weights that would ship. A tokenizer is saved with the limit
     # of its last call, which would be another one in a run that was killed just before: encode last, then save.
-    trained, fresh = weights(module), live.start
+    trained, fresh = moving_weights(module), live.start
     if task.index_ages:
         fresh = live.start.with_vectors(live.encode("index"))
     rows = []
     for name, state, index in (("before", before, live.start), ("trained", trained, fresh)):
-        module.load_state_dict(state)
+        load_moving(module, state)
         live.searcher.index = index
         score, figures = task.dev_score()
         rows.append({"name": name, task.metric: score, "recall": score, **figures})
@@ -237,7 +250,7 @@ def choose_retriever(task: RagTask, untouched: "dict[str, torch.Tensor]") -> lis
             better[0][0],
         )
     if not ships:
-        module.load_state_dict(before)
+        load_moving(module, before)
         live.searcher.index = live.start
     for kind in KINDS:
         live.encoder.token_ids([""], kind)

@@ -113,13 +113,13 @@ def passage_id(of_document: str, text: str) -> str:
 
 def merged(sets: Iterable[RecordSet]) -> RecordSet:
     """One set of several: documents of one uri become one, with the passages of all."""
-    documents: dict[str, RecordDocument] = {}
+    titles: dict[str, str] = {}
+    passages: dict[str, dict[str, None]] = {}  # in order, each once
     questions: list[RecordQuestion] = []
     for found in sets:
         questions += found.questions
         for document in found.documents:
-            known = documents.get(document.uri)
-            passages = document.passages if known is None else (*known.passages, *document.passages)
-            title = document.title if known is None else known.title
-            documents[document.uri] = RecordDocument(document.uri, title, tuple(dict.fromkeys(passages)))
-    return RecordSet(tuple(documents.values()), tuple(questions))
+            titles.setdefault(document.uri, document.title)
+            passages.setdefault(document.uri, {}).update(dict.fromkeys(document.passages))
+    documents = (RecordDocument(uri, title, tuple(passages[uri])) for uri, title in titles.items())
+    return RecordSet(tuple(documents), tuple(questions))
