@@ -39,7 +39,7 @@ def run(work: Path, last: int, result: Path, settings: LoopSettings) -> bool:
         seen = watch(work, last, CHANGES, lambda event, path: event)
         fitted = fit(task, settings, Machine("cpu", "fp32"), work, "toy")
         changes = len(seen)
-        best = fitted.checkpoints.best()
+        best = fitted.checkpoints.best(fitted.state.best_step)
         digest = {
             "weights": hashlib.sha256(save(weights(task.module))).hexdigest(),
             "best": hashlib.sha256(save(best)).hexdigest() if best else None,

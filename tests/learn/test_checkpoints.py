@@ -2,13 +2,15 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from ragsmith.learn.checkpoints import (
-    BEST,
     CHECKPOINT,
     Checkpoints,
     TrainingState,
+    load_moving,
     load_optimizer,
+    moving_weights,
     optimizer_tensors,
     weights,
 )
@@ -68,11 +70,11 @@ def test_without_checkpoint_there_is_a_new_state(fresh, tmp_path):
 def test_state_of_another_run_is_removed_and_not_continued(trained, fresh, tmp_path, caplog):
     theirs = Checkpoints(tmp_path / "run", "theirs")
     theirs.save(*trained, TrainingState("theirs", step=3, best_step=3))
-    theirs.save_best(trained[0])
+    theirs.save_best(trained[0], 3)
     before = weights(fresh[0])
     ours = Checkpoints(tmp_path / "run", "ours")
     assert ours.resume(*fresh) == TrainingState("ours")
-    assert equal(weights(fresh[0]), before) and ours.best() is None
+    assert equal(weights(fresh[0]), before) and not list((tmp_path / "run").iterdir())
     assert "training begins anew, and not at step 3" in caplog.text and "settings, code or machine" in caplog.text
 
 
@@ -98,9 +100,9 @@ def test_checkpoint_is_found_when_the_process_died_between_the_two_renames(train
 @pytest.mark.parametrize("damage", ["cut", "removed"])
 def test_run_whose_best_weights_are_damaged_starts_anew(trained, fresh, tmp_path, damage, caplog):
     checkpoints = Checkpoints(tmp_path / "run", "run")
-    checkpoints.save_best(trained[0])
+    checkpoints.save_best(trained[0], 2)
     checkpoints.save(*trained, TrainingState("run", step=3, best_step=2, finished=True))
-    path = tmp_path / "run" / BEST
+    path = tmp_path / "run/best-2.safetensors"
     path.write_bytes(path.read_bytes()[:-1]) if damage == "cut" else path.unlink()
     assert checkpoints.resume(*fresh).step == 0
     assert "its best weights are damaged" in caplog.text
@@ -108,9 +110,46 @@ def test_run_whose_best_weights_are_damaged_starts_anew(trained, fresh, tmp_path
 
 def test_best_weights_are_read_back_as_they_were(trained, tmp_path):
     checkpoints = Checkpoints(tmp_path, "run")
-    assert checkpoints.best() is None
-    checkpoints.save_best(trained[0])
-    assert equal(checkpoints.best(), weights(trained[0]))
+    assert checkpoints.best(0) is None
+    checkpoints.save_best(trained[0], 2)
+    assert equal(checkpoints.best(2), weights(trained[0]))
+
+
+def test_best_weights_are_those_of_the_step_that_the_checkpoint_names(trained, fresh, tmp_path):
+    """A run that dies after it has kept new best weights, and before its checkpoint, goes on with the best before."""
+    checkpoints = Checkpoints(tmp_path / "run", "run")
+    checkpoints.save_best(trained[0], 2)
+    checkpoints.save(*trained, TrainingState("run", step=2, best_step=2))
+    first = weights(trained[0])
+    with torch.no_grad():
+        trained[0][0].weight.add_(1)
+    checkpoints.save_best(trained[0], 4)
+    state = checkpoints.resume(*fresh)
+    assert (state.step, state.best_step) == (2, 2) and equal(checkpoints.best(state.best_step), first)
+    (tmp_path / "run/best-4.safetensors").write_text("what a process left that died before it could describe it")
+    checkpoints.resume(*fresh)
+    checkpoints.save_best(trained[0], 4)
+    checkpoints.save(*trained, TrainingState("run", step=4, best_step=4))
+    left = {path.name for path in (tmp_path / "run").iterdir() if not path.name.endswith(".lock")}
+    assert left == {CHECKPOINT, "best-4.safetensors", ".best-4.safetensors.meta.json"}
+    assert equal(checkpoints.best(4), weights(trained[0]))
+
+
+def test_what_is_frozen_is_not_kept_and_what_moves_must_be_there(trained, fresh, tmp_path):
+    for module, _ in (trained, fresh):
+        module[0].bias.requires_grad_(False)
+    checkpoints = Checkpoints(tmp_path / "run", "run")
+    checkpoints.save(*trained, TrainingState("run", step=3))
+    assert "0.bias" not in load_file(tmp_path / "run" / CHECKPOINT / "model.safetensors")
+    assert checkpoints.resume(*fresh).step == 3
+    kept = moving_weights(trained[0])
+    assert equal(moving_weights(fresh[0]), kept) and "0.weight" in kept
+    assert not torch.equal(fresh[0][0].bias, trained[0][0].bias)  # as it was there, and not what was saved
+    del kept["0.weight"]
+    with pytest.raises(ValueError, match=r"of another model: 0\.weight is missing"):
+        load_moving(fresh[0], kept)
+    with pytest.raises(ValueError, match=r"of another model: other is missing, or not there"):
+        load_moving(fresh[0], {**moving_weights(trained[0]), "other": torch.zeros(1)})
 
 
 def test_state_is_plain_json(trained, tmp_path):

@@ -14,6 +14,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss
 
 from ragsmith.compute import memory
+from ragsmith.learn import embedding
 from ragsmith.learn.contrastive import ContrastiveSettings, ContrastiveTask, DevSet
 from ragsmith.learn.embedding import activation_bytes
 from ragsmith.learn.loop import LoopSettings, make_optimizer, train_step
@@ -322,6 +323,17 @@ def test_batch_is_computed_twice_only_where_the_machine_s_memory_asks_for_it(
     monkeypatch.setattr(memory, "LEAST_ACTIVATIONS", 0)
     monkeypatch.setattr(memory, "machine_memory", lambda: int(gib * memory.GIB))
     assert make_task(mined).vectors.must_recompute([20] * 32, [100] * 96) == twice
+
+
+@pytest.mark.parametrize(("processes", "twice"), [(1, True), (4, False)])
+def test_batch_is_computed_twice_where_the_share_of_a_process_asks_for_it(
+    make_task, mined, monkeypatch, processes, twice
+):
+    task, lengths = make_task(mined), ([20] * 32, [100] * 96)
+    whole = sum(activation_bytes(task.encoder.transformer("query"), some) for some in lengths)
+    task.vectors.activation_bytes = whole // 2
+    monkeypatch.setattr(embedding, "world", lambda: processes)
+    assert task.vectors.must_recompute(*lengths) == twice
 
 
 def test_resumed_training_takes_as_little_memory_as_it_had_come_to_take(make_task, mined):

@@ -34,7 +34,7 @@ def test_training_gets_better_and_leaves_last_and_best_weights(toy_task, machine
     assert result.state.finished and result.state.step == 40
     scores = result.state.scores
     assert result.state.best_score == max(scores.values()) == scores[result.state.best_step] > scores[0] / 4
-    task.module.load_state_dict(result.checkpoints.best())
+    task.module.load_state_dict(result.checkpoints.best(result.state.best_step))
     task.module.eval()
     assert task.evaluate() == (result.state.best_score, {})
 
@@ -140,7 +140,7 @@ def test_gain_below_min_delta_does_not_count(toy_task, machine, tmp_path):
 
 def test_model_that_never_gains_leaves_no_best_weights(toy_task, machine, tmp_path):
     result = train(toy_task(scores=[0.5, 0.1, 0.2]), tmp_path / "run", machine, patience=2)
-    assert result.state.best_step == 0 and result.checkpoints.best() is None
+    assert result.state.best_step == 0 and result.checkpoints.best(0) is None
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

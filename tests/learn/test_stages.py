@@ -1,11 +1,15 @@
 import json
+import os
+import subprocess
 from dataclasses import fields, replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Dense, Normalize
 
 from ragsmith.learn.adapted import adapted_base
 from ragsmith.learn.contrastive import ContrastiveSettings, dev_score
@@ -114,6 +118,45 @@ def test_plain_sentence_transformers_gives_the_vectors_of_the_shipped_model(
     assert plain.prompts["query"] == (query_prompt or "")
 
 
+@pytest.fixture
+def with_prompts(tiny_model, tmp_path):
+    def save(prompts, default=None):
+        folder = tmp_path / "prompts"
+        model = SentenceTransformer(str(tiny_model), device="cpu", prompts=prompts, default_prompt_name=default)
+        model.save(str(folder), create_model_card=False)
+        return folder
+
+    return save
+
+
+@pytest.mark.parametrize(
+    ("prompts", "default"),
+    [({"query": "find: ", "passage": "text: "}, None), ({"usual": "read: "}, "usual")],
+    ids=["passage", "default"],
+)
+def test_prompts_that_encode_document_would_not_find_ship_under_the_names_that_it_looks_for(
+    train, with_prompts, machine, dev, passages, prompts, default
+):
+    folder = with_prompts(prompts, default)
+    result = train(base=folder)
+    encoder, plain = Encoder.load(result.model, machine), SentenceTransformer(str(result.model), device="cpu")
+    texts = passages["text"].tolist()
+    untold = SentenceTransformer(str(folder), device="cpu")
+    assert untold.prompts["document"] == ""
+    for kind, encode, prompt in (
+        ("query", plain.encode_query, next(iter(prompts.values()))),
+        ("passage", plain.encode_document, list(prompts.values())[-1]),
+    ):
+        assert encoder.prompt(kind) == prompt
+        assert (encoder.encode(texts, kind) * encode(texts)).sum(axis=1).min() >= 0.99999
+
+
+def test_an_empty_prompt_goes_before_the_folders_default_one(with_prompts, tmp_path):
+    folder = with_prompts({"usual": "read: "}, "usual")
+    encoder = Encoder.load(adapted_base(folder, None, "", None, tmp_path))
+    assert (encoder.prompt("query"), encoder.prompt("passage")) == ("", "read: ")
+
+
 def test_untrained_adapters_change_no_vector_and_trained_ones_merge_exactly(tiny_model, machine):
     texts = ["how to wait", "a b c"]
     encoder = Encoder.load(tiny_model, machine)
@@ -130,6 +173,29 @@ def test_untrained_adapters_change_no_vector_and_trained_ones_merge_exactly(tiny
     plain = Encoder.load(tiny_model, machine)
     plain.model.load_state_dict(merged_weights(encoder))
     np.testing.assert_allclose(plain.encode(texts, "query"), trained, atol=1e-5)
+
+
+def test_checkpoints_of_adapters_hold_the_adapters_alone(train, tmp_path):
+    train(lora=LoraSettings(rank=4, alpha=8), epochs=8, learning_rate=2e-2)
+    folder = tmp_path / "work/fit-1"
+    (best,) = folder.glob("best-*.safetensors")
+    for path in (best, folder / "checkpoint/model.safetensors"):
+        names = load_file(path)
+        assert names and all("lora_" in name or name.endswith("position_ids") for name in names)
+
+
+def test_adapters_leave_what_stands_behind_the_transformer_as_it_was(train, tiny_model, tmp_path):
+    transformer, pooling, _ = SentenceTransformer(str(tiny_model), device="cpu")
+    width = pooling.embedding_dimension
+    folder = tmp_path / "dense"
+    SentenceTransformer(modules=[transformer, pooling, Dense(width, 24), Normalize()], device="cpu").save(
+        str(folder), create_model_card=False
+    )
+    result = train(base=folder, lora=LoraSettings(rank=4, alpha=8), epochs=8, learning_rate=2e-2)
+    assert next(row for row in result.report["gate"] if row["shipped"])["name"] != "base"
+    before, after = (SentenceTransformer(str(one), device="cpu").state_dict() for one in (folder, result.model))
+    changed = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
+    assert changed and not any(name.startswith("2.") for name in changed)
 
 
 @pytest.mark.parametrize("similarity", ["dot", None])
@@ -297,6 +363,28 @@ def test_two_processes_train_on_what_the_first_has_mined_again(
     losses = [losses_of(run) for run in (both, alone)]
     assert len(losses[0]) == len(losses[1]) == 8  # two stages of four steps
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-2)
+
+
+@pytest.mark.parametrize(("set_by_user", "expected"), [(None, "4"), ("3", "3")])
+def test_processes_share_the_threads_that_one_would_have(
+    tiny_model, machine, queries, mined, passages, dev, tmp_path, monkeypatch, set_by_user, expected
+):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if set_by_user:
+        monkeypatch.setenv("OMP_NUM_THREADS", set_by_user)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 9)
+    seen = {}
+
+    def run(command, env, **options):
+        seen.update(env)
+        return subprocess.CompletedProcess(command, 1)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    data = RetrieverData(queries, mined, passages, dev)
+    settings = RetrieverSettings(3, 1, 0.0, ContrastiveSettings(), LoopSettings(1, 1e-3))
+    with pytest.raises(RuntimeError, match="on 2 processes failed"):
+        train_on_ranks(tiny_model, data, settings, machine, tmp_path, 2)
+    assert seen["OMP_NUM_THREADS"] == expected and seen["PATH"] == os.environ["PATH"]
 
 
 def test_several_processes_cannot_be_handed_a_function(tiny_model, machine, queries, mined, passages, dev, tmp_path):

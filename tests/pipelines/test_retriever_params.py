@@ -222,7 +222,7 @@ def test_stage_is_named_by_the_file_that_its_questions_come_from():
         plan(queries, RetrieverTrainingParams(stages=[{"queries": "trec"}]))
 
 
-@pytest.mark.parametrize("setting", [{"loss": "margin_mse"}, {"in_batch_negatives": False}])
+@pytest.mark.parametrize("setting", [{"loss": "margin_mse"}, {"loss": "distillation"}, {"in_batch_negatives": False}])
 def test_what_has_nothing_to_push_away_is_refused(setting):
     with pytest.raises(ValidationError, match=r"negatives is 0 and .*Set negatives to 1 or more"):
         RetrieverTrainingParams(negatives=0, **setting)

@@ -19,9 +19,12 @@ from ragsmith.pipelines.query_generation import nodes as generation
 from ragsmith.pipelines.query_generation.params import QueryGenerationParams
 from ragsmith.pipelines.retriever_training.nodes import train
 from ragsmith.pipelines.retriever_training.params import RetrieverTrainingParams
+from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.models import resolve_model
 
 ANIMALS = "ant bear cat deer eel fox goat hare ibis jay kiwi lynx mole newt owl pig".split()
+
+TOKENS_AT_ONCE = 300
 
 
 def scored_rows() -> list[dict[str, Any]]:
@@ -55,7 +58,8 @@ def run(tmp_path):
         files = {"zoo-train": rows} | {f"zoo-{one}": [{"query": one, "pos": [f"A {one}."]}] for one in ("dev", "test")}
         for name, part in files.items():
             (records / f"{name}.jsonl").write_text("\n".join(map(json.dumps, part)))
-        model, compute = resolve_model("random:bert-2x64"), ComputeParams(device="cpu", precision="fp32")
+        model = resolve_model("random:bert-2x64")
+        compute = ComputeParams(device="cpu", precision="fp32", batch_tokens=TOKENS_AT_ONCE)
         of = DataCollectionParams.model_validate({"sample": {"enabled": False}, "folder": {"enabled": False}})
         found: dict[str, Any] = {}
 
@@ -136,10 +140,25 @@ def test_a_scored_file_trains_by_distillation_on_its_own_texts_and_scores_withou
     assert mined["negative_ids"].map(len).min() > 2  # which was there to be taken
 
 
-def test_auto_learns_from_the_scores_of_records_also_when_it_mines_again(run, compared):
-    report, _ = run(scored_rows(), train_group_size=4, rounds=2)
+def test_auto_learns_from_the_scores_of_records_also_when_it_mines_again(run, compared, monkeypatch):
+    tokens_at_once, real = [], Encoder.encode
+
+    def encode(self, *arguments, **options):
+        tokens_at_once.append(self.batch_tokens)
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(Encoder, "encode", encode)
+    report, _ = run(scored_rows(), train_group_size=4, rounds=2, query_prompt="find: ")
+    assert len(tokens_at_once) > 8 and set(tokens_at_once) == {TOKENS_AT_ONCE}  # dev, gate and mining again too
     assert [stage["loss"] for stage in report["stages"]] == ["distillation", "distillation"]
     assert len(compared) == 3 * len(ANIMALS) and 0 not in compared.values()
+
+
+def test_scores_say_nothing_of_a_right_passage_by_itself(run, compared, caplog):
+    caplog.set_level(logging.INFO)
+    report, _ = run(scored_rows(), negatives=0)
+    assert [stage["loss"] for stage in report["stages"]] == ["infonce"]
+    assert "16 of 16 queries have a teacher's scores, which are not used: negatives is 0" in caplog.text
 
 
 def test_scores_of_some_queries_alone_are_not_used_and_the_log_counts_them(run, compared, caplog):

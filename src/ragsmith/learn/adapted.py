@@ -6,6 +6,7 @@ from typing import Literal
 
 from ragsmith.retrieve.encoder import load_sentence_transformer
 from ragsmith.retrieve.models import model_hash
+from ragsmith.retrieve.routes import spell_out_prompts
 from ragsmith.store import is_complete, publish_directory
 
 PoolingMode = Literal["cls", "mean", "lasttoken"]
@@ -40,6 +41,9 @@ def adapted_base(
             raise ValueError(f"pooling is {pooling!r}, but {base} has {len(places)} poolings: leave it out.")
         old = model[places[0]]
         model[places[0]] = Pooling(old.embedding_dimension, pooling_mode=pooling, include_prompt=old.include_prompt)
+    spell_out_prompts(model)
+    if "" in (query_prompt, passage_prompt):
+        model.default_prompt_name = None  # it would fill what is to be empty
     if query_prompt is not None:
         model.prompts = {**model.prompts, "query": query_prompt}
     if passage_prompt is not None:

@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint"
-BEST = "best.safetensors"
+BEST = "best-{}.safetensors"
 
 
 @dataclass
@@ -68,15 +69,20 @@ class Checkpoints:
         from safetensors.torch import load_file
 
         place = self.folder / CHECKPOINT
-        for path in (place, self.folder / BEST) if owner else ():
-            recover(path)  # a process that died between two renames left it half in place
+        if owner:
+            recover(place)  # a process that died between two renames left it half in place
         if is_complete(place):
             values = json.loads((place / "state.json").read_text("utf-8"))
+            best = self._best_place(values["best_step"])
+            if owner:
+                recover(best)
             # Without the best weights the last ones would ship in their place, and nobody would know.
-            whole = values["best_step"] == 0 or is_complete(self.folder / BEST)
+            whole = values["best_step"] == 0 or is_complete(best)
             if values["identity"] == self.identity and whole:
+                if owner:
+                    self._forget_bests(values["best_step"])
                 values["scores"] = {int(step): score for step, score in values["scores"].items()}
-                module.load_state_dict(load_file(place / "model.safetensors"))
+                load_moving(module, load_file(place / "model.safetensors"))
                 load_optimizer(optimizer, load_file(place / "optimizer.safetensors"))
                 return TrainingState(**values)
             if owner:
@@ -96,29 +102,70 @@ class Checkpoints:
         from safetensors.torch import save_file
 
         def write(staging: Path) -> None:
-            save_file(weights(module), staging / "model.safetensors")
+            save_file(moving_weights(module), staging / "model.safetensors")
             save_file(optimizer_tensors(optimizer), staging / "optimizer.safetensors")
             (staging / "state.json").write_text(json.dumps(asdict(state)), "utf-8")
 
         publish_directory(self.folder / CHECKPOINT, write)
+        self._forget_bests(state.best_step)  # until now a killed run would have gone on from the one before
 
-    def save_best(self, module: "torch.nn.Module") -> None:
-        """Publish the weights as the best so far."""
+    def save_best(self, module: "torch.nn.Module", step: int) -> None:
+        """Publish the weights of this step as the best so far; those before them stay until the next `save`."""
         from safetensors.torch import save_file
 
-        publish_file(self.folder / BEST, lambda staging: save_file(weights(module), staging))
+        publish_file(self._best_place(step), lambda staging: save_file(moving_weights(module), staging))
 
-    def best(self) -> "dict[str, torch.Tensor] | None":
-        """The best weights, or None when the model before training was never beaten."""
+    def best(self, step: int) -> "dict[str, torch.Tensor] | None":
+        """The best weights for `load_moving`, or None when the model before training was never beaten.
+
+        Args:
+            step: `best_step` of the state: a run that died may have left later ones, of steps that it did not keep.
+        """
         from safetensors.torch import load_file
 
-        place = self.folder / BEST
-        return load_file(place) if is_complete(place) else None
+        return load_file(self._best_place(step)) if step else None
+
+    def _best_place(self, step: int) -> Path:
+        return self.folder / BEST.format(step)
+
+    def _forget_bests(self, but: int) -> None:
+        """Remove best weights of other steps, whole or what a killed run left of them."""
+        kept = self._best_place(but).name
+        for path in self.folder.iterdir():
+            if BEST.partition("{")[0] in path.name and kept not in path.name:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def weights(module: "torch.nn.Module") -> "dict[str, torch.Tensor]":
     """A copy of the state dict in which no two tensors share memory, as safetensors wants it."""
-    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in module.state_dict().items()}
+    return copied(module.state_dict())
+
+
+def moving_weights(module: "torch.nn.Module") -> "dict[str, torch.Tensor]":
+    """`weights` without the parameters that are frozen: what training may change."""
+    frozen = frozen_names(module)
+    return copied({name: tensor for name, tensor in module.state_dict().items() if name not in frozen})
+
+
+def copied(state: "Mapping[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
+    """The tensors in memory of their own."""
+    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
+
+
+def load_moving(module: "torch.nn.Module", state: "dict[str, torch.Tensor]") -> None:
+    """The inverse of `moving_weights`; what is frozen stays as it is.
+
+    Raises:
+        ValueError: something that moves is missing, or the module has no such weight.
+    """
+    missing, unknown = module.load_state_dict(state, strict=False)
+    if wrong := [*unknown, *sorted(set(missing) - frozen_names(module))]:
+        raise ValueError(f"The weights are of another model: {', '.join(wrong[:5])} is missing, or not there.")
+
+
+def frozen_names(module: "torch.nn.Module") -> set[str]:
+    """Names of the parameters that get no gradient; of tied ones all."""
+    return {name for name, one in module.named_parameters(remove_duplicate=False) if not one.requires_grad}
 
 
 def optimizer_tensors(optimizer: "torch.optim.Optimizer") -> "dict[str, torch.Tensor]":

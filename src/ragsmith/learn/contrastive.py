@@ -122,7 +122,7 @@ class ContrastiveTask(PlainTask):
         self.settings = settings
         self.base_hash = base_hash
         self.batches_per_epoch = len(builder)
-        self.loss_name = loss_name(settings, builder.examples)
+        self.loss_name = loss_name(settings, builder.examples, builder.negatives)
         if any(length > encoder.dimension for length in settings.matryoshka):
             raise ValueError(
                 f"matryoshka {list(settings.matryoshka)} is longer than the model's vectors ({encoder.dimension})."
@@ -272,15 +272,20 @@ class ContrastiveTask(PlainTask):
         return dev_scores(self.encoder, self.dev)
 
 
-def loss_name(settings: ContrastiveSettings, examples: Sequence[Example]) -> str:
+def loss_name(settings: ContrastiveSettings, examples: Sequence[Example], negatives: int) -> str:
     """The loss that is meant, and that the examples allow.
 
+    Args:
+        settings, examples: see there.
+        negatives: of each query in a batch; a teacher's scores say something of a query's passages beside each other.
     Raises:
-        ValueError: it needs a teacher's scores, and some examples have none.
+        ValueError: it needs a teacher's scores, and some examples have none, or it needs negatives.
     """
     taught = [bool(example.teacher_scores) for example in examples]
     if settings.loss == "auto":
-        return "distillation" if taught and all(taught) else "infonce"
+        return "distillation" if negatives and taught and all(taught) else "infonce"
+    if settings.loss != "infonce" and not negatives:
+        raise ValueError(f"loss {settings.loss!r} needs negatives: with 0 of them nothing is learned of the teacher.")
     if settings.loss != "infonce" and not all(taught):
         raise ValueError(
             f"loss {settings.loss!r} needs a teacher's scores, and {taught.count(False)} of {len(taught)} training "

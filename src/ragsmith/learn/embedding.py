@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ragsmith.compute import memory
+from ragsmith.compute.ranks import world
 from ragsmith.compute.recompute import each_part
 from ragsmith.retrieve.encoder import Encoder
 from ragsmith.retrieve.routes import Kind
@@ -61,10 +62,13 @@ class TrainingEncoder:
         return vectors[torch.argsort(order)]
 
     def must_recompute(self, queries: Sequence[int], passages: Sequence[int] = ()) -> bool:
-        """Whether queries and passages of these lengths need more than `activation_bytes` when everything is kept."""
+        """Whether queries and passages of these lengths need more than `activation_bytes` when everything is kept.
+
+        Of several processes each computes its share of them, and all decide alike.
+        """
         lengths: dict[Kind, Sequence[int]] = {"query": queries, "passage": passages}
         needed = sum(activation_bytes(self.encoder.transformer(kind), some) for kind, some in lengths.items())
-        return needed > self.activation_bytes
+        return needed / world() > self.activation_bytes
 
     def shrink(self) -> bool:
         """Keep nothing, in parts half as long; False when a part is one text already."""

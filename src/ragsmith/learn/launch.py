@@ -7,6 +7,7 @@ it launched.
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from dataclasses import asdict
@@ -65,7 +66,9 @@ def train_on_ranks(
     else:
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
         command += ["-m", "ragsmith.learn.launch", str(job), str(work)]
-    done = subprocess.run(command, check=False, preexec_fn=die_with_parent)
+    # Or torch's launcher gives one thread to each, and all other processors wait.
+    threads = {"OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // ranks))} if where == "local" else {}
+    done = subprocess.run(command, check=False, preexec_fn=die_with_parent, env=threads | os.environ)
     if done.returncode or not (job / "result.json").is_file():
         raise RuntimeError(f"Training on {ranks} processes failed (exit status {done.returncode}): see above.")
     result = json.loads((job / "result.json").read_text("utf-8"))

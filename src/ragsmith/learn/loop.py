@@ -345,7 +345,7 @@ def note_score(
     if gained:
         state.best_score, state.best_step, state.stale = score, state.step, 0
         if state.step and rank() == 0:
-            checkpoints.save_best(task.module)
+            checkpoints.save_best(task.module, state.step)
     else:
         state.stale += 1
 

@@ -47,6 +47,8 @@ def check_adapters(rank: int, name: str = "lora.rank") -> None:
 def add_adapters(encoder: Encoder, settings: LoraSettings, seed: int) -> None:
     """Put untrained adapters on an encoder's transformers and freeze the rest; its vectors stay the same.
 
+    The rest is also what stands behind the transformer, such as a `Dense` layer.
+
     Raises:
         ModuleNotFoundError: peft is not installed.
         ValueError: no layer of these names.
@@ -56,6 +58,8 @@ def add_adapters(encoder: Encoder, settings: LoraSettings, seed: int) -> None:
         first: Any = tower.modules[0]
         if not hasattr(first.auto_model, "merge_adapter"):  # routes may have their transformer in common
             first.model = with_adapters(first.auto_model, settings, seed)
+        for module in tower.modules[1:]:
+            module.requires_grad_(False)
         tower.find_backbone()
 
 

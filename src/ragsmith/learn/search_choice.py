@@ -8,7 +8,7 @@ import pandas as pd
 from ragsmith.compute.device import Machine
 from ragsmith.learn.ranking import ndcg
 from ragsmith.retrieve.build import load_index
-from ragsmith.retrieve.encoder import Encoder
+from ragsmith.retrieve.encoder import BATCH_TOKENS, Encoder
 from ragsmith.retrieve.search import Mode, Searcher
 
 
@@ -19,6 +19,7 @@ def best_mode(
     qrels: pd.DataFrame,
     passages: pd.DataFrame,
     machine: Machine | None = None,
+    batch_tokens: int = BATCH_TOKENS,
 ) -> dict[str, Any]:
     """Dense or hybrid, by nDCG@10 of dev questions over all passages; dense at a tie.
 
@@ -28,13 +29,15 @@ def best_mode(
         qrels: query_id, passage_id, grade.
         passages: passage_id, title, text.
         machine: None probes.
+        batch_tokens: of questions, encoded at once.
     Returns:
         {"mode": …, "ndcg@10": {mode: score}}.
     """
     right = qrels[(qrels["grade"] > 0) & qrels["query_id"].isin(queries["query_id"])]
     relevant = right.groupby("query_id")["passage_id"].agg(set)
     judged = queries[queries["query_id"].isin(relevant.index)]
-    searcher = Searcher(Encoder.load(retriever, machine), load_index(index, retriever), passages)
+    encoder = Encoder.load(retriever, machine, batch_tokens=batch_tokens)
+    searcher = Searcher(encoder, load_index(index, retriever), passages)
     scores: dict[Mode, float] = {}
     modes: tuple[Mode, ...] = ("dense", "hybrid")
     for mode in modes:

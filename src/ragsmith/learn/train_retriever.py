@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ragsmith.compute.device import Machine
 from ragsmith.compute.memory import give_back_freed
 from ragsmith.compute.ranks import rank, wait_for_all
-from ragsmith.learn.checkpoints import weights
+from ragsmith.learn.checkpoints import load_moving, weights
 from ragsmith.learn.contrastive import ContrastiveSettings, ContrastiveTask, dev_score, loss_name, tell_unused_scores
 from ragsmith.learn.gate import gate, with_original
 from ragsmith.learn.loop import FitResult, LoopSettings, fit
@@ -21,9 +21,9 @@ from ragsmith.learn.model_card import model_card, settings_told
 from ragsmith.learn.stages import RetrieverData, Stage
 from ragsmith.learn.trainable import require_trainable
 from ragsmith.learn.training_data import BatchBuilder, training_examples
-from ragsmith.retrieve.encoder import Encoder
+from ragsmith.retrieve.encoder import BATCH_TOKENS, Encoder
 from ragsmith.retrieve.models import model_hash
-from ragsmith.retrieve.routes import end_in_unit_length
+from ragsmith.retrieve.routes import end_in_unit_length, spell_out_prompts
 from ragsmith.store import hash_json
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class RetrieverSettings:
         batch_size, negatives, cut_probability: see `BatchBuilder`.
         contrastive, loop, lora: see their classes.
         compare_alone: train each stage but the first from the base too, to see what the chain is worth.
+        batch_tokens: that are encoded at once for dev, the gate, and mining again.
     """
 
     batch_size: int
@@ -53,6 +54,7 @@ class RetrieverSettings:
     loop: LoopSettings
     lora: LoraSettings = field(default_factory=LoraSettings)
     compare_alone: bool = False
+    batch_tokens: int = BATCH_TOKENS
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def train_retriever(
             (`require_trainable`).
         UntrainedModel: the weights did not change.
     """
-    encoder = Encoder.load(base, machine)
+    encoder = Encoder.load(base, machine, batch_tokens=settings.batch_tokens)
     require_trainable(encoder, base, "retriever_training")
     untouched = weights(encoder.model)
     stages = data.stages or (Stage("all"),)
@@ -191,10 +193,11 @@ def ship(
     shipped, table = gate(trained.untouched, trained.last, trained.best, score, metric, known)
     encoder.model.load_state_dict(shipped)
     if data.original is not None:
-        original = Encoder.load(data.original, encoder.machine)
+        original = Encoder.load(data.original, encoder.machine, batch_tokens=encoder.batch_tokens)
         table = with_original(table, dev_score(original, judge, "gate, passages"), metric)
         encoder = original if table[-1]["shipped"] else encoder
     end_in_unit_length(encoder.model)
+    spell_out_prompts(encoder.model)
     encoder.model.eval()
     folder = work / "model"
     shutil.rmtree(folder, ignore_errors=True)
@@ -252,7 +255,7 @@ def train_stage(
     """
     gc.collect()  # the stage before has left circles of modules and their gradients
     give_back_freed()
-    encoder = Encoder.load(base, machine)
+    encoder = Encoder.load(base, machine, batch_tokens=settings.batch_tokens)
     encoder.model.load_state_dict(start)
     loop = replace(
         settings.loop,
@@ -263,9 +266,13 @@ def train_stage(
     logger.info(
         "%s: %d queries, learning rate %g, epochs %d", stage.name, len(examples), loop.learning_rate, loop.epochs
     )
-    if loss_name(settings.contrastive, examples) == "infonce":
-        chosen = settings.contrastive.loss == "infonce"
-        why = "loss is infonce" if chosen else "loss: auto takes distillation only where all queries have them"
+    if loss_name(settings.contrastive, examples, settings.negatives) == "infonce":
+        if settings.contrastive.loss == "infonce":
+            why = "loss is infonce"
+        elif not settings.negatives:
+            why = "negatives is 0, and they are of passages beside each other"
+        else:
+            why = "loss: auto takes distillation only where all queries have them"
         tell_unused_scores(stage.name, examples, why)
     else:
         examples = [example.with_scored_negatives() for example in examples]
@@ -292,9 +299,9 @@ def train_stage(
     fitted = fit(task, loop, machine, work, label)
     last = merged_weights(encoder)
     wait_for_all()  # until the first process has written its best
-    best = fitted.checkpoints.best()
+    best = fitted.checkpoints.best(fitted.state.best_step)
     if best is not None:
-        encoder.model.load_state_dict(best)
+        load_moving(encoder.model, best)
         best = merged_weights(encoder)
     report = {
         "name": stage.name,

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+BATCH_TOKENS = 4096  # that are computed at once
 # Texts that are tokenised and sorted at once: enough to sort well, and few enough to hold for a corpus of any size.
 CHUNK, FIRST_CHUNK = 2048, 256
 MANY = 256  # texts for which it pays to keep memory between batches
@@ -67,7 +68,7 @@ class Encoder:
         model: "SentenceTransformer",
         machine: Machine,
         max_tokens: int | None = None,
-        batch_tokens: int = 4096,
+        batch_tokens: int = BATCH_TOKENS,
     ) -> None:
         self.model = model.to(machine.device)
         # Of what is tuned and saved too, whatever the base was made for: sentence-transformers then gives our scores.
@@ -97,7 +98,7 @@ class Encoder:
         folder: Path,
         machine: Machine | None = None,
         max_tokens: int | None = None,
-        batch_tokens: int = 4096,
+        batch_tokens: int = BATCH_TOKENS,
     ) -> "Encoder":
         """The encoder of a checked model folder; the arguments are those of the class."""
         model = load_sentence_transformer(folder)

@@ -12,8 +12,8 @@ Kind = Literal["query", "passage"]
 KINDS: tuple[Kind, ...] = ("query", "passage")
 # What sentence-transformers calls the route of a kind: `encode_query` and `encode_document` look for these.
 ROUTE_NAMES: dict[Kind, str] = {"query": "query", "passage": "document"}
-# What it calls the prompt of a passage differs between model families.
-PROMPT_NAMES: dict[Kind, tuple[str, ...]] = {"query": ("query",), "passage": ("passage", "document", "corpus")}
+# What it calls the prompt of a passage differs between model families; the order is that of `encode_document`.
+PROMPT_NAMES: dict[Kind, tuple[str, ...]] = {"query": ("query",), "passage": ("document", "passage", "corpus")}
 
 
 def routes(model: "SentenceTransformer") -> "dict[Kind, list[torch.nn.Module]]":
@@ -93,3 +93,12 @@ def prompt_of(model: "SentenceTransformer", kind: Kind) -> str:
     names = (*PROMPT_NAMES[kind], model.default_prompt_name)
     prompts = (model.prompts.get(name) for name in names if name)
     return next((prompt for prompt in prompts if prompt), "")
+
+
+def spell_out_prompts(model: "SentenceTransformer") -> None:
+    """Name the prompts as `encode_query` and `encode_document` do, so that they put before texts what we do.
+
+    A folder that names that of passages `passage` alone is given an empty `document` when it is loaded, which
+    `encode_document` then takes; so it does in the place of the default prompt.
+    """
+    model.prompts = {**model.prompts, **{ROUTE_NAMES[kind]: prompt_of(model, kind) for kind in KINDS}}

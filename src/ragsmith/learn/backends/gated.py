@@ -45,7 +45,7 @@ def train_by(
     rates = [stage.learning_rate for stage in data.stages if stage.learning_rate]
     if rates:  # structural queries alone have one of their own
         settings = replace(settings, loop=replace(settings.loop, learning_rate=rates[0]))
-    encoder = Encoder.load(base, machine)
+    encoder = Encoder.load(base, machine, batch_tokens=settings.batch_tokens)
     if len(encoder.different_towers) > 1:
         raise ValueError(
             f"retriever_training.backend is {backend}, which trains one encoder, and {base} has one for queries and "

@@ -50,7 +50,7 @@ def train(
     from ragsmith.retrieve.build import load_index
     from ragsmith.retrieve.candidate_pool import training_pool
     from ragsmith.retrieve.encoder import Encoder
-    from ragsmith.retrieve.mine import MiningSettings
+    from ragsmith.retrieve.mining_data import MiningSettings
 
     params = params.on_ranks(compute.ranks, compute.backend)
     machine = compute.machine()
@@ -60,7 +60,8 @@ def train(
     passed_over = {str(name): int(n) for name, n in queries.loc[~judged, "split"].value_counts().items()}
     queries = queries[judged]  # the others have answers alone: the reader's affair
     questions = queries[queries["split"] == "dev"]
-    vectors = Encoder.load(base_encoder, machine).encode(questions["text"].tolist(), "query")
+    encoder = Encoder.load(base_encoder, machine, batch_tokens=compute.batch_tokens)
+    vectors = encoder.encode(questions["text"].tolist(), "query")
     index = load_index(base_index, base_encoder)
     dev, judge = (
         dev_set(questions, vectors, qrels, passages, index, size, params.seed)
@@ -77,6 +78,7 @@ def train(
         loop=LoopSettings(**{name: values[name] for name in LoopSettings.__dataclass_fields__}),
         lora=params.lora.settings(),
         compare_alone=params.compare_alone,
+        batch_tokens=compute.batch_tokens,
     )
     # Whatever mining left out is not trained on, and makes no stage either.
     stages, wanted = plan(teachable(queries, mined, params), params)
@@ -215,7 +217,7 @@ def choose_search(
     from ragsmith.learn.search_choice import best_mode
 
     dev = queries[queries["split"] == "dev"]
-    choice = best_mode(retriever, index, dev, qrels, passages, compute.machine())
+    choice = best_mode(retriever, index, dev, qrels, passages, compute.machine(), compute.batch_tokens)
     scores = ", ".join(f"{mode} {score:.4f}" for mode, score in choice["ndcg@10"].items())
     logger.info("search: %s (dev nDCG@10: %s)", choice["mode"], scores)
     return choice

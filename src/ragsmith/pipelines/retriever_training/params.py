@@ -147,8 +147,9 @@ class RetrieverTrainingParams(Params):
         """Refuse what contradicts itself."""
         if self.stages and self.rounds > 1:
             raise ValueError("stages and rounds exclude each other: give a stage remine: true for fresh negatives")
-        if not self.negatives and (self.loss == "margin_mse" or not self.in_batch_negatives):
-            why = "loss is margin_mse" if self.loss == "margin_mse" else "in_batch_negatives is false"
+        compares = self.loss in ("margin_mse", "distillation")
+        if not self.negatives and (compares or not self.in_batch_negatives):
+            why = f"loss is {self.loss}" if compares else "in_batch_negatives is false"
             raise ValueError(f"negatives is 0 and {why}: there is nothing to push away. Set negatives to 1 or more")
         if self.backend != "native" and (unknown := self.unknown_to_others()):
             raise ValueError(
