@@ -61,8 +61,8 @@ def ask(question: str, env: str | None, bundle: Path | None, shown: int, mode: s
 def compare(run_a: str | None, run_b: str, env: str | None, as_json: bool, **options: Any) -> None:
     """Say what RUN_B does better or worse than RUN_A (default of RUN_B: latest); without any, list the versions.
 
-    A run is `latest`, `previous`, a version's name or a part of it, or a path: a folder with metrics.json and
-    per_query.parquet, a data folder, a project.
+    A run is `latest`, `previous`, a version's name, its beginning or its end, or a path: a folder with metrics.json
+    and per_query.parquet, a data folder, a project.
     """
     from ragsmith.compare import CompareSettings, print_comparison, print_versions
 

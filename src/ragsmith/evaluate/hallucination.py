@@ -61,7 +61,7 @@ class HallucinationModel:
         if not marks_tokens or len(config.get("id2label") or (0, 1)) != 2:
             raise ModelError(
                 f"{folder} is no model of LettuceDetect: {architecture(config)}. Name one, such as "
-                f"lettucedetect:KRLabsOrg/lettucedect-base-modernbert-en-v1."
+                "KRLabsOrg/lettucedect-base-modernbert-en-v1."
             )
         quiet_transformers()
         most = min(MOST_TOKENS, int(config.get("max_position_embeddings") or MOST_TOKENS))
