@@ -1,6 +1,5 @@
 """Encoding the knowledge base apart from the training, from a copy of the weights, while training goes on."""
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -56,8 +55,6 @@ class BackgroundRefresh:
     def _start(self) -> None:
         recover(self.folder / RESULT)
         done = is_complete(self.folder / RESULT)
-        if not done:  # what is left of one whose removal was cut short, which the work could not replace
-            shutil.rmtree(self.folder / RESULT, ignore_errors=True)
         self.worker: Worker | None = None if done else WORKERS[self.background](self.folder)
 
     def vectors(self, timeout: float) -> np.ndarray | None:

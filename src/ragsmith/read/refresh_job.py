@@ -5,7 +5,6 @@ Run as a program, this is the process that works on it; arguments: the folder, a
 
 import json
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -40,7 +39,6 @@ def write_job(encoder: Encoder, texts: Sequence[str], folder: Path) -> None:
 
     recover(folder / "job")
     if not is_complete(folder / "job"):
-        shutil.rmtree(folder, ignore_errors=True)  # what is left of one whose removal was cut short
         publish_directory(folder / "job", write)
 
 
